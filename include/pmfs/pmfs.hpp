@@ -1,0 +1,140 @@
+// pmfs: C++20 client API. Link with libpmfs.
+//
+//   pmfs::Volume v("/dev/shm/vol");
+//   pmfs::File f = v.open("/data", O_RDWR | O_CREAT, 0644);
+//   f.truncate(1 << 20);
+//   pmfs::Mapping m = f.map(0, 1 << 20);
+//   m.bytes()[0] = std::byte{42};           // a plain store reaches the block
+//   pmfs::persist(m.data(), 64);            // CLWB + SFENCE, no system call
+//
+// Errors are thrown as pmfs::Error (an errno and a sentence). All classes are safe to use from several threads.
+// After fork() mappings and files go on working in the child (which is a client of its own); exec detaches.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "pmfs/error.hpp"
+
+namespace pmfs {
+
+struct Stat {
+  uint64_t ino, size, blocks, generation;  // size in bytes; blocks of 4 KiB
+  int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
+  uint32_t mode, uid, gid, nlink;
+};
+struct ExtentInfo {  // in 4 KiB pages of the file and blocks of the region
+  uint64_t pgoff, pfn, count;
+  bool unwritten;
+};
+struct Dirent {
+  std::string name;
+  uint64_t ino;
+  uint32_t mode;
+};
+struct StatFs {
+  uint64_t block_size, blocks_total, blocks_used, blocks_free, blocks_reserved, blocks_deferred, blocks_zero;
+  uint64_t inodes_used, meta_bytes_total, meta_bytes_used, mount_epoch, clients;
+  std::string uuid, region_kind, granularity, exclusion;
+  bool sparse;
+  int manager_pid;
+};
+struct ClientInfo {
+  uint64_t id, mappings, mapped_bytes, handles, faults, installs, agent_queue;
+  uint32_t pid, uid;
+  bool has_uffd;
+};
+
+class Session;  // connection to one manager, shared by the objects below
+
+// A range of a file mapped into this process. Unmapped on destruction. Move-only.
+class Mapping {
+ public:
+  Mapping() = default;
+  Mapping(Mapping&&) noexcept;
+  Mapping& operator=(Mapping&&) noexcept;
+  ~Mapping();
+  std::byte* data() const { return data_; }
+  size_t size() const { return size_; }  // bytes
+  std::span<std::byte> bytes() const { return {data_, size_}; }
+  void unmap();
+  std::byte* release();  // gives up ownership: stays mapped until pmfs_munmap() or exit
+
+ private:
+  friend class File;
+  std::byte* data_ = nullptr;
+  size_t size_ = 0;
+  uint64_t id_ = 0;
+  std::shared_ptr<Session> session_;
+};
+
+// An open file. Closed on destruction; mappings outlive it. Move-only.
+// no_wait forms throw Error(EAGAIN) instead of waiting for another operation on the range.
+class File {
+ public:
+  File() = default;
+  File(File&&) noexcept;
+  File& operator=(File&&) noexcept;
+  ~File();
+  explicit operator bool() const { return session_ != nullptr; }
+
+  // offset: a multiple of 4096; length > 0 bytes; may reach beyond EOF (SIGBUS there until the file grows).
+  Mapping map(uint64_t offset, size_t length, int prot = PROT_READ | PROT_WRITE);
+  size_t read(std::span<std::byte> out, uint64_t offset, bool no_wait = false);  // short only at EOF
+  size_t write(std::span<const std::byte> in, uint64_t offset, bool no_wait = false);
+  uint64_t append(std::span<const std::byte> in);  // returns the offset it was written at; atomic up to 256 KiB
+  void truncate(uint64_t size, bool no_wait = false);
+  void punch(uint64_t offset, uint64_t length, bool no_wait = false);
+  void zero_range(uint64_t offset, uint64_t length, bool no_wait = false);
+  void preallocate(uint64_t offset, uint64_t length, bool keep_size = false);
+  void fsync();
+  Stat stat();
+  std::vector<ExtentInfo> extents();
+  void close();
+  uint32_t handle() const { return handle_; }
+
+ private:
+  friend class Volume;
+  std::shared_ptr<Session> session_;
+  uint32_t handle_ = 0;
+  int flags_ = 0;
+};
+
+class Volume {
+ public:
+  // Connects to the manager that serves the volume directory. ENOENT, ECONNREFUSED (no manager), EACCES, EPROTO.
+  explicit Volume(const std::string& path);
+  File open(std::string_view path, int flags, unsigned mode = 0644);
+  Stat stat(std::string_view path);
+  void mkdir(std::string_view path, unsigned mode = 0755);
+  void rmdir(std::string_view path);
+  void unlink(std::string_view path);
+  void rename(std::string_view from, std::string_view to);
+  std::vector<Dirent> list(std::string_view path);
+  void truncate(std::string_view path, uint64_t size);
+  void punch(std::string_view path, uint64_t offset, uint64_t length);
+  std::vector<ExtentInfo> extents(std::string_view path);
+  StatFs statfs();
+  std::vector<ClientInfo> clients();
+  Session& session() const { return *session_; }
+
+ private:
+  std::shared_ptr<Session> session_;
+};
+
+// Makes stores to [p, p+bytes) durable: CLWB + SFENCE (or what libpmem2 chooses). No system call.
+void persist(const void* p, size_t bytes);
+void flush(const void* p, size_t bytes);  // without the fence
+void drain();                             // the fence
+
+}  // namespace pmfs

@@ -1,0 +1,90 @@
+// The persistent B+tree of the format: 64-bit keys, 16 bytes of value. An extent map is one (by pgoff), a
+// directory is one (by name hash).
+//
+// Nodes are freed when empty, not merged when half empty: deletions touch one leaf, and every range of keys
+// can be cut out whole (cut()) in a transaction of O(height) size, whatever hangs below.
+//
+// Not thread-safe: readers and one writer, by the store's meta mutex. Members that change something must be
+// called in a transaction.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pmfs/meta/layout.h"
+
+namespace pmfs::meta {
+
+class BTree {
+ public:
+  // What cut() took out: records of the two leaves at the edges, and subtrees that were covered wholly. The
+  // subtrees belong to the caller now.
+  struct Cut {
+    std::vector<Record> records;
+    std::vector<persistent_ptr<Node>> subtrees;
+  };
+
+  BTree(pool_base& pop, Tree* t) : pop_(pop), t_(t) {}
+
+  bool empty() const { return !t_->root; }
+  uint64_t size() const { return t_->count; }
+
+  std::optional<Record> find(uint64_t key) const;
+  std::optional<Record> floor(uint64_t key) const;  // the largest key <= `key`
+  std::optional<Record> ceil(uint64_t key) const;   // the smallest key >= `key`
+  // fn(const Record&) -> bool, for keys >= from in order, while it returns true.
+  template <class F>
+  void visit(uint64_t from, F&& fn) const {
+    if (t_->root) visit_node(pop_, pop_.direct(t_->root), from, fn);
+  }
+  template <class F>
+  static void visit_subtree(const pool_base& pop, persistent_ptr<Node> n, F&& fn) {
+    visit_node(pop, pop.direct(n), 0, fn);
+  }
+
+  // `*t_` is snapshotted by these.
+  void insert(const Record& r);  // its key must be new
+  void erase(uint64_t key);      // must be there
+  // r.key may be larger than `key`, but not as large as the next one's.
+  void replace(uint64_t key, const Record& r);
+  Cut cut(uint64_t lo, uint64_t hi);  // keys in [lo, hi); count() is left for the caller: forget()
+  void forget(uint64_t records);      // that cut() handed out
+
+  // Takes the records of the last leaf of a subtree out, frees it and what became empty above it; true when
+  // nothing is left of the subtree.
+  static bool pop_leaf(pool_base& pop, persistent_ptr<Node> n, std::vector<Record>* out);
+
+  // Appends a sentence per damage, false if there was any. Safe to call on a damaged tree.
+  bool check(const std::string& what, uint64_t pool_bytes, std::vector<std::string>* findings) const;
+  static bool plausible(const pool_base& pop, persistent_ptr<Node> n, uint64_t pool_bytes);
+
+ private:
+  static size_t record_index(const Node* n, uint64_t key);  // first record with a key >= `key`
+  static size_t child_index(const Node* n, uint64_t key);   // the child that holds `key`
+
+  template <class F>
+  static bool visit_node(const pool_base& pop, const Node* n, uint64_t from, F& fn) {
+    if (n->level == 0) {
+      for (size_t i = record_index(n, from); i < n->count; ++i)
+        if (!fn(n->records[i])) return false;
+      return true;
+    }
+    for (size_t i = child_index(n, from); i < n->count; ++i)
+      if (!visit_node(pop, pop.direct(n->branches[i].child), from, fn)) return false;
+    return true;
+  }
+  Node* leaf_of(uint64_t key) const;
+  std::optional<Record> floor_in(const Node* n, uint64_t key) const;
+  std::optional<Branch> insert_into(Node* n, const Record& r);
+  bool erase_from(Node* n, uint64_t key);
+  bool cut_from(Node* n, uint64_t lo, uint64_t hi, uint64_t node_lo, uint64_t node_hi, Cut* out);
+  void drop_root_levels();
+  bool check_node(const Node* n, uint64_t lo, uint64_t hi, uint64_t pool_bytes, const std::string& what,
+                  uint64_t* records, std::vector<std::string>* findings) const;
+
+  pool_base& pop_;
+  Tree* t_;
+};
+
+}  // namespace pmfs::meta

@@ -1,0 +1,195 @@
+// What is on the media: every persistent struct of the metadata pool, and nothing else. docs/format.md is
+// the prose. Little-endian; 8-byte aligned; offsets are from the start of the pool; 0 is "none".
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "pmfs/meta/pool.h"
+
+namespace pmfs::meta {
+
+inline constexpr uint64_t kMagic = 0x4154454d53464d50;  // "PMFSMETA"
+inline constexpr uint64_t kKnownIncompat = 0;           // bits this code understands; any other: refused
+inline constexpr uint64_t kKnownRo = 0;                 // any other: only a read-only mount would do; refused
+
+inline constexpr uint64_t kGroupBlocks = 32768;  // blocks of a group = bits of one 4 KiB bitmap
+inline constexpr uint64_t kGroupWords = kGroupBlocks / 64;
+inline constexpr uint64_t kMaxBlocks = uint64_t{1} << 36;  // 256 TiB
+inline constexpr size_t kNodeBytes = 1008;                 // with libpmemobj's 16-byte header: 1 KiB
+
+// The first 256 bytes of the root object, fixed for every version: whoever reads a newer volume can still
+// check the sum and name the version. Written once, by format; the sum covers all before it.
+struct SuperblockMedia {
+  static constexpr uint32_t kSparse = 1;  // geometry_flags
+  uint64_t magic;
+  uint32_t version;
+  uint32_t root_bytes;
+  uint64_t features_compat, features_ro, features_incompat;
+  uint8_t uuid[16];
+  uint64_t blocks;
+  uint32_t region_kind;
+  uint32_t geometry_flags;
+  uint64_t pool_bytes;
+  uint64_t hash_key[2];  // of directory name hashes; secret of the volume, so that collisions can't be made
+  uint32_t hash_bits;    // of the hash are used: kHashBits, fewer only in tests of collisions
+  uint32_t group_blocks;
+  int64_t format_time_ns;
+  uint8_t reserved[140];
+  uint32_t checksum;  // CRC-32C
+};
+static_assert(sizeof(SuperblockMedia) == 256 && offsetof(SuperblockMedia, checksum) == 252);
+
+// --- B+tree, see btree.h
+struct Node;
+
+struct Record {  // of a leaf; what a and b are is the user's matter
+  uint64_t key, a, b;
+  bool operator==(const Record&) const = default;
+};
+struct Branch {  // of an inner node: keys of the subtree are >= key (the first branch: no lower bound)
+  uint64_t key;
+  persistent_ptr<Node> child;
+};
+
+struct Node {
+  static constexpr uint64_t kType = 1;
+  static constexpr uint32_t kMagicNode = 0x65726f42;
+  static constexpr uint16_t kRecords = 41, kBranches = 62;
+  static constexpr uint16_t kSmall = 4;  // records of the only leaf of a small tree
+  uint32_t magic;
+  uint16_t count;
+  uint16_t capacity;
+  uint16_t level;  // 0: leaf
+  uint16_t pad[3];
+  union {
+    Record records[kRecords];
+    Branch branches[kBranches];
+  };
+};
+static_assert(sizeof(Node) == kNodeBytes && offsetof(Node, records) == 16);
+inline constexpr size_t kSmallLeafBytes = 16 + Node::kSmall * sizeof(Record);
+
+struct Tree {
+  persistent_ptr<Node> root;  // none: empty
+  uint64_t count;             // records
+};
+
+// --- inodes
+// Extent record: key pgoff, a pfn, b count | kUnwritten. Directory record: key hash and sequence number
+// (directory.h), a offset of a Name, b ino.
+inline constexpr uint64_t kUnwritten = uint64_t{1} << 63;
+
+struct InodeMedia {
+  static constexpr uint32_t kFree = 0, kLive = 1, kOrphan = 2;
+  // First cache line: what a data operation changes, one snapshot.
+  uint64_t size, blocks;
+  int64_t mtime_ns, ctime_ns;
+  Tree map;  // extents of a file, entries of a directory
+  uint64_t generation;
+  uint32_t nlink;
+  uint32_t state;
+  // Second.
+  uint32_t mode, uid, gid, flags;
+  int64_t atime_ns, btime_ns;
+  uint64_t parent;                     // of a directory
+  uint64_t list_next, list_prev;       // orphan list; list_next: of the free list too
+  uint64_t reserved_a;
+  // Third and fourth: extended attributes, symlink target, quota.
+  uint64_t reserved[16];
+};
+static_assert(sizeof(InodeMedia) == 256 && offsetof(InodeMedia, mode) == 64 && offsetof(InodeMedia, reserved) == 128);
+
+struct InodeChunk {
+  static constexpr uint64_t kType = 2;
+  static constexpr uint64_t kInodes = 64;
+  InodeMedia inode[kInodes];
+};
+struct InodePage {
+  static constexpr uint64_t kType = 3;
+  static constexpr uint64_t kChunks = 1024;
+  persistent_ptr<InodeChunk> chunk[kChunks];
+};
+struct InodeTop {
+  static constexpr uint64_t kType = 4;
+  static constexpr uint64_t kPages = 4096;
+  persistent_ptr<InodePage> page[kPages];
+};
+inline constexpr uint64_t kMaxInodes = InodeChunk::kInodes * InodePage::kChunks * InodeTop::kPages;
+
+struct InodeTableMedia {
+  persistent_ptr<InodeTop> top;
+  p<uint64_t> next;  // inos from here on were never used
+  p<uint64_t> free;  // head of the list of freed ones
+  p<uint64_t> used;
+};
+
+struct Name {
+  static constexpr uint64_t kType = 5;
+  uint16_t length;
+  char bytes[6];  // and more: length bytes
+};
+static_assert(sizeof(Name) == 8 && offsetof(Name, bytes) == 2);
+
+// --- blocks
+struct Bitmap {  // 1: owned by an extent, or deferred
+  static constexpr uint64_t kType = 6;
+  uint64_t word[kGroupWords];
+};
+static_assert(sizeof(Bitmap) == 4096);
+struct GroupMedia {
+  persistent_ptr<Bitmap> bitmap;  // made when the first block of the group is used; none: all free
+  uint64_t used;
+};
+struct GroupTable {
+  static constexpr uint64_t kType = 7;
+  GroupMedia group[1];  // and more
+};
+
+// --- deferred-free list. The entries of one Removed fill one or more consecutive blocks of the same id.
+struct DeferredEntry {
+  static constexpr uint64_t kSubtree = uint64_t{1} << 63;
+  uint64_t a;  // pfn, or offset of a Node whose records are all given back
+  uint64_t b;  // count, or kSubtree
+};
+struct DeferredMedia {
+  static constexpr uint64_t kType = 8;
+  static constexpr uint64_t kEntries = (kNodeBytes - 40) / sizeof(DeferredEntry);
+  uint64_t id;
+  persistent_ptr<DeferredMedia> next, prev;
+  uint64_t count, capacity;
+  DeferredEntry entry[1];  // capacity
+};
+static_assert(offsetof(DeferredMedia, entry) == 40);
+
+// --- reserve for freeing on a full pool, see ballast.h
+struct BallastMedia {
+  static constexpr uint64_t kType = 9;
+  persistent_ptr<BallastMedia> next;
+  uint64_t pad[kNodeBytes / 8 - 1];
+};
+static_assert(sizeof(BallastMedia) == kNodeBytes);
+struct LogMedia {
+  static constexpr uint64_t kType = 10;
+  static constexpr size_t kSnapshots = 128 << 10, kIntents = 16 << 10;
+  uint64_t word[1];  // and more
+};
+
+struct Root {
+  SuperblockMedia sb;
+  p<uint64_t> mount_epoch;
+  p<uint64_t> clean;  // 1: the last manager unmounted cleanly
+  InodeTableMedia inodes;
+  p<uint64_t> orphan_head;
+  p<uint64_t> deferred_next_id;
+  p<persistent_ptr<DeferredMedia>> deferred_head;
+  persistent_ptr<GroupTable> groups;
+  uint64_t group_count;
+  p<persistent_ptr<BallastMedia>> ballast_head;
+  p<uint64_t> ballast_count;
+  persistent_ptr<LogMedia> snapshot_log, intent_log;
+  uint64_t reserved[81];
+};
+static_assert(sizeof(Root) == 1024 && offsetof(Root, mount_epoch) == 256 && offsetof(Root, inodes) == 272);
+
+}  // namespace pmfs::meta

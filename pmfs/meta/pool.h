@@ -1,0 +1,137 @@
+// A thin RAII layer over libpmemobj's C API, with libpmemobj-cpp's names and idioms, so that changing over to
+// that library is mechanical. Two deliberate differences:
+//   - a persistent_ptr is 8 bytes (an offset) and is dereferenced through its pool: index nodes hold twice
+//     as many, and a pool maps at any address;
+//   - every failure is a pmfs::Error; no setjmp, no abort callbacks.
+#pragma once
+
+#include <libpmemobj.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "pmfs/base/error.h"
+
+namespace pmfs::meta {
+
+// The pool has no room for an allocation or a log. What Ballast and the retry in StoreImpl::run() catch.
+class PoolFull : public Error {
+ public:
+  PoolFull() : Error(ENOSPC, "the metadata pool is full: remove files, or make the volume with a larger one") {}
+};
+
+template <class T>
+struct persistent_ptr {
+  uint64_t off = 0;
+  explicit operator bool() const { return off != 0; }
+  bool operator==(const persistent_ptr&) const = default;
+};
+
+class pool_base {
+ public:
+  // Makes a sparse file of `bytes` (EEXIST if there is one) and a pool in it.
+  static pool_base create(const std::filesystem::path& path, const std::string& layout, size_t bytes);
+  // EBUSY: open elsewhere. EUCLEAN: not such a pool, or damaged. ENOENT, EACCES.
+  static pool_base open(const std::filesystem::path& path, const std::string& layout);
+  ~pool_base();
+  pool_base(pool_base&& o) noexcept : pop_(std::exchange(o.pop_, nullptr)), base_(o.base_), id_(o.id_) {}
+  pool_base& operator=(pool_base&&) = delete;
+
+  // The root object, zeroed the first time. Never smaller than asked for; nullptr if it can't be that large.
+  void* root(size_t bytes);
+  size_t root_size() const;
+  PMEMobjpool* handle() const { return pop_; }
+
+  template <class T>
+  T* direct(persistent_ptr<T> p) const {
+    return reinterpret_cast<T*>(base_ + p.off);
+  }
+  template <class T>
+  persistent_ptr<T> pptr(const T* p) const {
+    return {static_cast<uint64_t>(reinterpret_cast<const std::byte*>(p) - base_)};
+  }
+  PMEMoid oid(uint64_t off) const { return {id_, off}; }
+  void persist(const void* p, size_t bytes) const;
+  uint64_t allocated_bytes() const;  // by libpmemobj's own statistics
+
+ private:
+  explicit pool_base(PMEMobjpool* pop) : pop_(pop) {}
+  PMEMobjpool* pop_;
+  std::byte* base_ = nullptr;
+  uint64_t id_ = 0;
+};
+
+class transaction {
+ public:
+  struct logs {  // memory of the pool, lent to one transaction so that it allocates none for its logs
+    void* snapshots = nullptr;
+    void* intents = nullptr;
+    size_t snapshots_bytes = 0, intents_bytes = 0;
+  };
+
+  // Runs `f` in a transaction: all of its stores to snapshotted ranges and its allocations are durable when
+  // run() returns; none of them is there if `f` throws (passed on) or the power fails before.
+  template <class F>
+  static void run(pool_base& pop, F&& f, const logs& l = {}) {
+    begin(pop, l);
+    try {
+      f();
+    } catch (...) {
+      abort();
+      throw;
+    }
+    commit();
+  }
+
+  // Call before storing to `n` Ts at `addr`. Repeats and overlaps are cheap.
+  template <class T>
+  static void snapshot(T* addr, size_t n = 1) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    add_range(addr, n * sizeof(T));
+  }
+
+ private:
+  static void begin(pool_base& pop, const logs& l);
+  static void commit();
+  static void abort();
+  static void add_range(const void* p, size_t bytes);
+};
+
+// A persistent scalar that snapshots itself when assigned to in a transaction.
+template <class T>
+class p {
+ public:
+  p() = default;
+  p& operator=(const T& v) {
+    transaction::snapshot(&value_);
+    value_ = v;
+    return *this;
+  }
+  p& operator+=(const T& v) { return *this = value_ + v; }
+  p& operator-=(const T& v) { return *this = value_ - v; }
+  const T& get() const { return value_; }
+  operator const T&() const { return value_; }
+  const T* operator->() const { return &value_; }
+
+ private:
+  T value_;
+};
+
+// In a transaction: zeroed memory for a T that ends `bytes` behind its start (flexible arrays).
+uint64_t allocate(size_t bytes, uint64_t type);
+void release(pool_base& pop, uint64_t off);
+
+template <class T>
+persistent_ptr<T> make_persistent(size_t bytes = sizeof(T)) {
+  return {allocate(bytes, T::kType)};
+}
+template <class T>
+void delete_persistent(pool_base& pop, persistent_ptr<T> ptr) {
+  release(pop, ptr.off);
+}
+
+}  // namespace pmfs::meta

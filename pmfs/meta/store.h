@@ -1,0 +1,149 @@
+// Store: all persistent metadata of a volume, in one libpmemobj pool, opened by the manager only.
+//
+// Every member that changes something is one transaction: when it returns the change is durable, if the
+// power fails before that nothing of it is there. docs/format.md describes what is on the media.
+//
+// Locks: meta mutex (LockRank::kMeta), taken inside every member; callers may hold anything of lower rank.
+// Block bitmap: LockRank::kAllocator. Nothing here waits for a client or calls upwards.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pmfs/base/types.h"
+
+namespace pmfs::meta {
+
+inline constexpr uint32_t kFormatVersion = 1;
+inline constexpr size_t kMaxName = 255;  // bytes
+
+struct Geometry {
+  uint64_t blocks = 0;       // of the region
+  uint32_t region_kind = 1;  // RegionKind
+  bool sparse = false;       // region pages are not reserved ahead
+};
+
+struct Superblock {  // a copy of the persistent one
+  uint8_t uuid[16];
+  uint32_t version;
+  uint64_t features_compat, features_ro, features_incompat;
+  Geometry geometry;
+  uint64_t mount_epoch;  // counts mounts
+  bool was_clean;        // the last manager unmounted cleanly (every free block then reads as zero)
+};
+
+struct InodeAttr {
+  Ino ino{};
+  uint32_t mode = 0;  // S_IF… | permissions
+  uint32_t uid = 0, gid = 0, nlink = 0;
+  uint64_t size = 0;    // bytes
+  uint64_t blocks = 0;  // owned blocks, unwritten ones included
+  int64_t atime_ns = 0, mtime_ns = 0, ctime_ns = 0, btime_ns = 0;
+  uint64_t generation = 0;  // distinguishes reuses of an ino
+};
+
+struct DirEntry {
+  std::string name;
+  Ino ino{};
+  uint32_t mode = 0;
+  uint64_t cookie = 0;  // pass to list() to go on behind this entry; stable while the directory changes
+};
+
+struct Removed {  // what an invalidate took out of an inode: on the deferred-free list until finish_free()
+  uint64_t id = 0;  // 0: nothing was removed
+  std::vector<Extent> extents;
+};
+
+struct Unlinked {
+  Ino ino{};
+  bool last_link = false;  // nlink fell to 0: the inode is on the orphan list now
+};
+
+struct Space {
+  uint64_t blocks_total = 0, blocks_used = 0, blocks_deferred = 0, blocks_reserved = 0, blocks_free = 0;
+  uint64_t inodes_used = 0;
+  uint64_t meta_bytes_total = 0, meta_bytes_used = 0;
+};
+
+enum class BlockState : uint8_t { kFree, kReserved, kUsed, kDeferred };
+
+class Store {
+ public:
+  // Creates the pool at `path` (mode 0600) with an empty root directory. Pool size is derived from the
+  // geometry unless given (bytes). Throws EEXIST, ENOSPC, EINVAL.
+  static void format(const std::filesystem::path& path, const Geometry& g, uint64_t pool_bytes = 0);
+  // Opens and locks. Errors: EBUSY (somebody has it open), EUCLEAN (not a pmfs pool, or damaged), ENOTSUP
+  // (newer version or unknown incompatible feature; says which), EIO.
+  static std::unique_ptr<Store> open(const std::filesystem::path& path);
+  virtual ~Store() = default;  // closes; not a clean unmount unless mark_clean() came before
+
+  virtual Superblock superblock() const = 0;
+  virtual void mark_clean() = 0;  // the last thing a clean unmount does
+
+  // --- namespace. Names are checked: ENAMETOOLONG, EINVAL for "", ".", "..", '/' or NUL. ENOENT, ENOTDIR.
+  virtual Ino lookup(Ino dir, std::string_view name) = 0;
+  virtual Ino create(Ino dir, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid) = 0;  // S_IFREG; EEXIST
+  virtual Ino mkdir(Ino dir, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid) = 0;   // EEXIST
+  virtual Unlinked unlink(Ino dir, std::string_view name) = 0;                                        // EISDIR
+  virtual void rmdir(Ino dir, std::string_view name) = 0;                                             // ENOTEMPTY
+  // POSIX rename, atomic; `replaced` is the file or directory that was there. EINVAL: a directory into
+  // itself; EISDIR, ENOTDIR, ENOTEMPTY.
+  virtual std::optional<Unlinked> rename(Ino sdir, std::string_view sname, Ino ddir, std::string_view dname) = 0;
+  // Entries behind `cookie` (0: from the start), at most `max`; without "." and "..".
+  virtual std::vector<DirEntry> list(Ino dir, uint64_t cookie, size_t max) = 0;
+  virtual Ino parent(Ino dir) = 0;
+
+  // --- inodes
+  virtual InodeAttr getattr(Ino ino) = 0;  // ENOENT
+  virtual void set_mode(Ino ino, uint32_t mode, uint32_t uid, uint32_t gid) = 0;
+  virtual void set_times(Ino ino, int64_t atime_ns, int64_t mtime_ns) = 0;  // INT64_MIN: leave; ctime = now
+  // Sets the size upwards only (writes that extend, truncate up); touches no extent.
+  virtual void grow_size(Ino ino, uint64_t size) = 0;
+  virtual std::vector<Ino> orphans() = 0;
+  // Frees an inode with nlink 0 and no extents, off the orphan list. EBUSY otherwise.
+  virtual void free_inode(Ino ino) = 0;
+
+  // --- extents of a file
+  // The extent that covers `p`, or nothing (a hole).
+  virtual std::optional<FileExtent> lookup_extent(Ino ino, Pgoff p) = 0;
+  // Extents that overlap `r`, clipped to it, in order, at most `max`.
+  virtual std::vector<FileExtent> extents(Ino ino, PageRange r, size_t max) = 0;
+
+  // --- blocks. A reservation is volatile: after a crash it is free again.
+  // At most `count` contiguous free blocks, at least 1: at `goal` itself if that is free, else near it.
+  // Throws ENOSPC when no block is free.
+  // align > 1: the start is a multiple of `align` blocks if any such run of `count` is free; else best effort.
+  virtual Extent reserve(Pfn goal, uint64_t count, uint64_t align) = 0;
+  // Exactly the blocks of `e`, all or nothing.
+  virtual bool reserve_at(Extent e) = 0;
+  virtual void unreserve(Extent e) = 0;
+  virtual BlockState block_state(Pfn pfn) const = 0;
+
+  // Reserved blocks become the file's (tx: bitmap, extent map, i_blocks). `e.range()` must be a hole.
+  // `new_size`: also raise the size, in the same transaction.
+  virtual void commit_extent(Ino ino, const FileExtent& e, std::optional<uint64_t> new_size) = 0;
+  // UNWRITTEN -> written for every extent in `r`. The blocks' zeros or data must be durable before.
+  virtual void mark_written(Ino ino, PageRange r, std::optional<uint64_t> new_size) = 0;
+  // written -> UNWRITTEN (zero range); the old contents can't be seen any more from here on.
+  virtual void mark_unwritten(Ino ino, PageRange r) = 0;
+  // One transaction: the extents in `r` leave the inode and join the deferred-free list; with `new_size`
+  // the size is set too (truncate down). Whole or not at all. Works on a full pool (uses a reserve).
+  virtual Removed remove_extents(Ino ino, PageRange r, std::optional<uint64_t> new_size) = 0;
+  // After the zap: the blocks of a Removed go back to the allocator, its record off the list.
+  virtual void finish_free(uint64_t id) = 0;
+  // What a crash left on the deferred-free list: zap first, then finish_free.
+  virtual std::vector<Removed> deferred() = 0;
+
+  virtual Space space() const = 0;
+  // Calls fn(extent) for every run of blocks that are neither used, deferred nor reserved.
+  virtual std::vector<Extent> free_extents(Pfn from, size_t max) const = 0;
+  // Cross-checks every structure (each block owned once, bitmap, sizes, nlink, lists); findings as text.
+  virtual std::vector<std::string> check() = 0;
+};
+
+}  // namespace pmfs::meta

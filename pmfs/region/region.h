@@ -1,0 +1,64 @@
+// A region: byte-addressable memory divided into 4 KiB blocks, mapped by the manager, mapped in pieces by
+// clients. One interface for gated regions (the manager resolves every PTE fault, zap revokes at once) and
+// acked ones (a client's agent must answer before a block may be reused).
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <string_view>
+
+#include "pmfs/base/types.h"
+
+namespace pmfs {
+
+enum class RegionKind : uint32_t { kShmem = 1, kFsdax = 2, kDevdax = 3, kHugetlb = 4 };
+std::string_view region_kind_name(RegionKind k);
+
+// All members may be called by any thread, with any lock held; none waits for a client.
+class Region {
+ public:
+  virtual ~Region() = default;
+
+  virtual RegionKind kind() const = 0;
+  // Gated: after zap() returns no process has a PTE on the extent. Acked: clients must be asked.
+  virtual bool gated() const = 0;
+  virtual uint64_t blocks() const = 0;
+  // The region's file, O_RDWR; owned by the region. Clients get a duplicate: a capability on all file data.
+  virtual int fd() const = 0;
+  virtual std::byte* address(Pfn pfn) const = 0;  // the manager's own mapping
+  // Says how durable persist() is: "cache line (forced: tmpfs is volatile)", "cache line", "byte", "page".
+  virtual std::string_view granularity() const = 0;
+
+  // Makes the blocks of `e`, which must be reserved by the caller and mapped by nobody, present and all
+  // zero, durably so. Throws Error(ENOSPC) when the backing tmpfs is full (never SIGBUS).
+  virtual void make_zero(Extent e) = 0;
+  // Makes the pages of `e` present, contents kept. Throws Error(ENOSPC) as above.
+  virtual void populate(Extent e) = 0;
+  // Takes every PTE on `e` away from every process, in whatever state it is, and forgets the contents.
+  // Throws Error on failure: some PTEs may then be left and the blocks must not be reused.
+  // Source: shmem_fallocate(FALLOC_FL_PUNCH_HOLE) -> unmap_mapping_range.
+  virtual void zap(Extent e) = 0;
+
+  // libpmem2's functions for this mapping.
+  virtual void flush(const void* p, size_t bytes) = 0;
+  virtual void drain() = 0;
+  virtual void* memcpy_nodrain(void* dst, const void* src, size_t bytes) = 0;
+  virtual void* memset_nodrain(void* dst, int c, size_t bytes) = 0;
+  void persist(const void* p, size_t bytes) { flush(p, bytes); drain(); }
+};
+
+struct RegionOptions {
+  // Every block that is free is known to read as zero (fresh or cleanly unmounted volume).
+  bool free_blocks_are_zero = false;
+  // Fill zapped blocks with kCanary and check it in make_zero (torture's third oracle).
+  bool canary = false;
+};
+inline constexpr uint64_t kCanary = 0x5AFEB10C0DEADF5Eull;  // each 8-byte word of a freed block with canary on
+
+// Creates PATH with `blocks` blocks. `reserve`: allocate all its pages now (ENOSPC if they don't fit).
+void create_shmem_region(const std::filesystem::path& path, uint64_t blocks, bool reserve);
+// Opens and maps; throws Error naming the path for a foreign, truncated or busy file.
+std::unique_ptr<Region> open_shmem_region(const std::filesystem::path& path, uint64_t blocks, const RegionOptions& o);
+
+}  // namespace pmfs
