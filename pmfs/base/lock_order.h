@@ -26,16 +26,19 @@ enum class LockRank : uint16_t {
   kVma = 810,          // fault: what VMA a client has at each page of one mapping
   kAgent = 820,        // fault/server: a client's queue of VMA commands
   kRegion = 900,       // region: known-zero bitmap
+  kCancel = 950,       // exclusion: a cancel token; the range lock it cancels is taken under it
   kLeaf = 1000,        // anything under which nothing else is acquired
 };
 
 namespace lock_order {
 
 #ifdef PMFS_DEBUG_LOCKS
-// `key` orders locks of equal rank (ino, pgoff); equal rank is allowed only with a strictly greater key.
-// `lock` identifies the lock; `name` must be a literal. A try-acquire passes `may_block` = false: it can't
+// (`key`, `minor`) orders locks of equal rank (ino, pgoff); equal rank is allowed only with a strictly greater
+// pair. `lock` identifies the lock; `name` must be a literal. A try-acquire passes `may_block` = false: it can't
 // deadlock, so its order is not checked, but it is recorded as held.
-void acquired(const void* lock, LockRank rank, uint64_t key, const char* name, bool may_block);
+void acquired(const void* lock, LockRank rank, uint64_t key, const char* name, bool may_block, uint64_t minor = 0);
+// The check alone, for a lock that is recorded only once it is held: call it before going to sleep.
+void about_to_block(const void* lock, LockRank rank, uint64_t key, const char* name, uint64_t minor = 0);
 void released(const void* lock);
 bool held(const void* lock);
 bool holds_any(LockRank rank);
@@ -43,7 +46,8 @@ void assert_none_held(const char* where);  // before waiting for a client
 using Handler = void (*)(const char* message);
 Handler set_handler(Handler h);  // returns the previous one
 #else
-inline void acquired(const void*, LockRank, uint64_t, const char*, bool) {}
+inline void acquired(const void*, LockRank, uint64_t, const char*, bool, uint64_t = 0) {}
+inline void about_to_block(const void*, LockRank, uint64_t, const char*, uint64_t = 0) {}
 inline void released(const void*) {}
 inline void assert_none_held(const char*) {}
 #endif

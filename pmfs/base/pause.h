@@ -20,7 +20,8 @@ void jitter();
 void arrive(const char* point);
 inline constexpr bool kEnabled = true;
 
-// Stops the next `hits` threads (after skipping `skip`) that reach `point`, until release() or destruction.
+// Stops the next thread (after letting `skip` of them pass) that reaches `point`, until release() or destruction.
+// Several gates on one point are offered an arrival in order of their creation.
 class Gate {
  public:
   explicit Gate(const char* point, unsigned skip = 0);
@@ -33,6 +34,7 @@ class Gate {
   void release();
 
  private:
+  friend void arrive(const char* point);
   struct Impl;
   Impl* impl_;
 };
