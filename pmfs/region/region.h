@@ -33,6 +33,10 @@ class Region {
   // Makes the blocks of `e`, which must be reserved by the caller and mapped by nobody, present and all
   // zero, durably so. Throws Error(ENOSPC) when the backing tmpfs is full (never SIGBUS).
   virtual void make_zero(Extent e) = 0;
+  // The zeroed blocks now hold (or may hold) somebody's data: next time they must be zeroed afresh.
+  virtual void hand_out(Extent e) = 0;
+  // Is zeroing this free block ahead of its use worth it?
+  virtual bool wants_refill(Pfn p) const = 0;
   // Makes the pages of `e` present, contents kept. Throws Error(ENOSPC) as above.
   virtual void populate(Extent e) = 0;
   // Takes every PTE on `e` away from every process, in whatever state it is, and forgets the contents.
@@ -45,6 +49,9 @@ class Region {
   virtual void drain() = 0;
   virtual void* memcpy_nodrain(void* dst, const void* src, size_t bytes) = 0;
   virtual void* memset_nodrain(void* dst, int c, size_t bytes) = 0;
+  // With canaries: blocks that were found written while they were free.
+  virtual uint64_t canary_errors() const = 0;
+  virtual Pfn bad_canary() const = 0;  // the last of them
   void persist(const void* p, size_t bytes) { flush(p, bytes); drain(); }
 };
 

@@ -1,0 +1,224 @@
+// shmem region: a file on tmpfs. Gated. Punching a hole in it is the zap: the kernel takes the PTEs of every
+// process away, whatever state it is in, and drops the page, so a zapped block reads as zero by construction.
+//
+// What the manager knows of a free block is kept in one byte per block (0.02 % of the region):
+//   kInitial   as the options say: zero but perhaps not present, or unknown
+//   kUnknown   may hold anything: zapped before it is handed out
+//   kAbsent    zapped, not present
+//   kZeroed    present and zero
+//   kOwned     handed out: contents belong to somebody
+//   kCanaried  filled with kCanary after the zap
+// A byte is written only by who has the block reserved (or has just zapped it), so it needs no lock.
+
+#include "pmfs/region/shmem_region.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "pmfs/base/error.h"
+#include "pmfs/base/sys.h"
+
+namespace pmfs {
+
+std::string_view region_kind_name(RegionKind k) {
+  switch (k) {
+    case RegionKind::kShmem: return "shmem";
+    case RegionKind::kFsdax: return "fsdax";
+    case RegionKind::kDevdax: return "devdax";
+    case RegionKind::kHugetlb: return "hugetlb";
+  }
+  return "unknown";
+}
+
+namespace {
+
+constexpr uint64_t kPopulateChunk = kHugeBlocks;  // bounds one madvise
+
+std::string pmem2_text() { return pmem2_errormsg(); }
+
+}  // namespace
+
+void create_shmem_region(const std::filesystem::path& path, uint64_t blocks, bool reserve) {
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (fd.get() < 0) fail(errno, "region {}: can't create: {}", path.string(), std::strerror(errno));
+  auto give_up = [&](int err, const char* what) {
+    ::unlink(path.c_str());
+    fail(err, "region {}: can't {} {} MiB: {}; choose a smaller --size or free space there", path.string(), what,
+         blocks >> 8, std::strerror(err));
+  };
+  if (::ftruncate(fd.get(), static_cast<off_t>(blocks << kBlockShift)) != 0) give_up(errno, "size it to");
+  if (!reserve) return;
+  size_t bytes = blocks << kBlockShift;
+  void* p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  if (p == MAP_FAILED) give_up(errno, "map");
+  int err = 0;
+  for (size_t off = 0; off < bytes && err == 0; off += kPopulateChunk << kBlockShift)
+    err = sys().populate_write(static_cast<char*>(p) + off, std::min(bytes - off, kPopulateChunk << kBlockShift));
+  ::munmap(p, bytes);
+  if (err != 0) give_up(err == EFAULT ? ENOSPC : err, "reserve");
+}
+
+std::unique_ptr<Region> open_shmem_region(const std::filesystem::path& path, uint64_t blocks, const RegionOptions& o) {
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  if (fd.get() < 0) fail(errno, "region {}: can't open: {}", path.string(), std::strerror(errno));
+  struct stat st;
+  struct statfs fs;
+  if (::fstat(fd.get(), &st) != 0 || ::fstatfs(fd.get(), &fs) != 0)
+    fail(errno, "region {}: can't stat: {}", path.string(), std::strerror(errno));
+  if (!S_ISREG(st.st_mode)) fail(ENOTSUP, "region {}: not a regular file", path.string());
+  if (fs.f_type != TMPFS_MAGIC)
+    fail(ENOTSUP, "region {}: not on tmpfs, and only shmem regions are supported; make the volume under /dev/shm",
+         path.string());
+  if (static_cast<uint64_t>(st.st_size) != blocks << kBlockShift)
+    fail(EUCLEAN, "region {}: is {} bytes, the superblock says {}; it was truncated or belongs to another volume",
+         path.string(), st.st_size, blocks << kBlockShift);
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0)
+    fail(EBUSY, "region {}: in use by another manager; stop that one first", path.string());
+  return std::make_unique<ShmemRegion>(std::move(fd), path, blocks, o);
+}
+
+ShmemRegion::ShmemRegion(UniqueFd fd, const std::filesystem::path& path, uint64_t blocks, const RegionOptions& o)
+    : fd_(std::move(fd)), path_(path.string()), blocks_(blocks), options_(o) {
+  // libpmem2 would ask for msync on tmpfs (page granularity); the region is volatile anyway, so CPU cache
+  // lines are the unit, and granularity() says that it was forced.
+  ::setenv("PMEM2_FORCE_GRANULARITY", "CACHE_LINE", 1);
+  pmem2_config* config = nullptr;
+  pmem2_source* source = nullptr;
+  int rc = pmem2_config_new(&config);
+  if (rc == 0) rc = pmem2_config_set_required_store_granularity(config, PMEM2_GRANULARITY_CACHE_LINE);
+  if (rc == 0) rc = pmem2_source_from_fd(&source, fd_.get());
+  if (rc == 0) rc = pmem2_map_new(&map_, config, source);
+  std::string text = rc == 0 ? "" : pmem2_text();
+  if (source) pmem2_source_delete(&source);
+  if (config) pmem2_config_delete(&config);
+  if (rc != 0) fail(EIO, "region {}: libpmem2 can't map it: {}", path_, text);
+  base_ = static_cast<std::byte*>(pmem2_map_get_address(map_));
+  flush_ = pmem2_get_flush_fn(map_);
+  drain_ = pmem2_get_drain_fn(map_);
+  memcpy_ = pmem2_get_memcpy_fn(map_);
+  memset_ = pmem2_get_memset_fn(map_);
+  // Huge folios would make a punch split them; the tmpfs mount may say so, the region must not.
+  ::madvise(base_, blocks_ << kBlockShift, MADV_NOHUGEPAGE);
+  void* s = ::mmap(nullptr, blocks_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (s == MAP_FAILED) fail(ENOMEM, "region {}: no memory for the block states", path_);
+  state_ = static_cast<std::atomic<uint8_t>*>(s);  // zero pages: kInitial
+}
+
+ShmemRegion::~ShmemRegion() {
+  ::munmap(state_, blocks_);
+  pmem2_map_delete(&map_);
+}
+
+std::byte* ShmemRegion::address(Pfn pfn) const { return base_ + pfn.bytes(); }
+
+ShmemRegion::State ShmemRegion::state(Pfn p) const {
+  auto s = static_cast<State>(state_[p.v].load(std::memory_order_relaxed));
+  if (s == kInitial) return options_.free_blocks_are_zero ? kAbsent : kUnknown;
+  return s;
+}
+
+void ShmemRegion::set_state(Extent e, State s) {
+  for (uint64_t i = 0; i < e.count; ++i) state_[e.first.v + i].store(s, std::memory_order_relaxed);
+}
+
+void ShmemRegion::populate(Extent e) {
+  for (uint64_t done = 0; done < e.count;) {
+    uint64_t n = std::min(e.count - done, kPopulateChunk);
+    int err = sys().populate_write(address(e.first + done), n << kBlockShift);
+    if (err == EINTR || err == EAGAIN) continue;
+    // The kernel says EFAULT for what would have been a SIGBUS: the tmpfs has no page left.
+    if (err == EFAULT || err == ENOMEM)
+      fail(ENOSPC, "region {}: the tmpfs under it is full; free space there", path_);
+    if (err != 0) fail(err, "region {}: populate of blocks {}+{}: {}", path_, e.first.v, e.count, std::strerror(err));
+    done += n;
+  }
+}
+
+void ShmemRegion::punch(Extent e) {
+  int err;
+  do err = sys().punch_hole(fd_.get(), e.first.bytes(), e.count << kBlockShift);
+  while (err == EINTR);
+  if (err != 0) fail(EIO, "region {}: zap of blocks {}+{}: {}", path_, e.first.v, e.count, std::strerror(err));
+}
+
+void ShmemRegion::check_canary(Pfn p) {
+  auto* w = reinterpret_cast<const uint64_t*>(address(p));
+  for (size_t i = 0; i < kBlockSize / 8; ++i)
+    if (__atomic_load_n(&w[i], __ATOMIC_RELAXED) != kCanary) {
+      canary_errors_.fetch_add(1, std::memory_order_relaxed);
+      bad_canary_.store(p.v, std::memory_order_relaxed);
+      return;
+    }
+}
+
+void ShmemRegion::make_zero(Extent e) {
+  for (uint64_t i = 0; i < e.count;) {
+    State s = state(e.first + i);
+    uint64_t n = 1;
+    while (i + n < e.count && state(e.first + (i + n)) == s) ++n;
+    Extent run{e.first + i, n};
+    switch (s) {
+      case kCanaried:
+        for (uint64_t k = 0; k < n; ++k) check_canary(run.first + k);
+        [[fallthrough]];
+      case kUnknown:
+      case kOwned:
+      case kInitial:
+        punch(run);
+        set_state(run, kAbsent);
+        [[fallthrough]];
+      case kAbsent:
+        populate(run);
+        break;
+      case kZeroed:
+        break;
+    }
+    set_state(run, kZeroed);
+    i += n;
+  }
+}
+
+void ShmemRegion::hand_out(Extent e) { set_state(e, kOwned); }
+
+void ShmemRegion::zap(Extent e) {
+  punch(e);
+  set_state(e, kAbsent);
+  if (!options_.canary) return;
+  try {
+    populate(e);
+  } catch (const Error&) {
+    return;  // no room for canaries: the blocks are merely absent
+  }
+  for (uint64_t i = 0; i < e.count; ++i) {
+    auto* w = reinterpret_cast<uint64_t*>(address(e.first + i));
+    std::fill(w, w + kBlockSize / 8, kCanary);
+  }
+  set_state(e, kCanaried);
+}
+
+bool ShmemRegion::wants_refill(Pfn p) const {
+  State s = state(p);
+  return s == kAbsent || s == kUnknown;
+}
+
+void ShmemRegion::flush(const void* p, size_t bytes) { flush_(p, bytes); }
+void ShmemRegion::drain() { drain_(); }
+void* ShmemRegion::memcpy_nodrain(void* dst, const void* src, size_t bytes) {
+  return memcpy_(dst, src, bytes, PMEM2_F_MEM_NODRAIN);
+}
+void* ShmemRegion::memset_nodrain(void* dst, int c, size_t bytes) {
+  return memset_(dst, c, bytes, PMEM2_F_MEM_NODRAIN);
+}
+
+}  // namespace pmfs

@@ -1,0 +1,60 @@
+// The tmpfs implementation of Region; see shmem_region.cc for what is known of each free block.
+#pragma once
+
+#include <atomic>
+#include <string>
+
+#include <libpmem2.h>
+
+#include "pmfs/base/unique_fd.h"
+#include "pmfs/region/region.h"
+
+namespace pmfs {
+
+class ShmemRegion final : public Region {
+ public:
+  ShmemRegion(UniqueFd fd, const std::filesystem::path& path, uint64_t blocks, const RegionOptions& o);
+  ~ShmemRegion() override;
+  ShmemRegion(const ShmemRegion&) = delete;
+  ShmemRegion& operator=(const ShmemRegion&) = delete;
+
+  RegionKind kind() const override { return RegionKind::kShmem; }
+  bool gated() const override { return true; }
+  uint64_t blocks() const override { return blocks_; }
+  int fd() const override { return fd_.get(); }
+  std::byte* address(Pfn pfn) const override;
+  std::string_view granularity() const override { return "cache line (forced: tmpfs keeps nothing over a power cut)"; }
+  void make_zero(Extent e) override;
+  void hand_out(Extent e) override;
+  bool wants_refill(Pfn p) const override;
+  void populate(Extent e) override;
+  void zap(Extent e) override;
+  void flush(const void* p, size_t bytes) override;
+  void drain() override;
+  void* memcpy_nodrain(void* dst, const void* src, size_t bytes) override;
+  void* memset_nodrain(void* dst, int c, size_t bytes) override;
+  uint64_t canary_errors() const override { return canary_errors_.load(std::memory_order_relaxed); }
+  Pfn bad_canary() const override { return Pfn(bad_canary_.load(std::memory_order_relaxed)); }
+
+ private:
+  enum State : uint8_t { kInitial = 0, kUnknown, kAbsent, kZeroed, kOwned, kCanaried };
+  State state(Pfn p) const;
+  void set_state(Extent e, State s);
+  void punch(Extent e);
+  void check_canary(Pfn p);
+
+  UniqueFd fd_;
+  const std::string path_;
+  const uint64_t blocks_;
+  const RegionOptions options_;
+  pmem2_map* map_ = nullptr;
+  std::byte* base_ = nullptr;
+  std::atomic<uint8_t>* state_ = nullptr;
+  pmem2_flush_fn flush_ = nullptr;
+  pmem2_drain_fn drain_ = nullptr;
+  pmem2_memcpy_fn memcpy_ = nullptr;
+  pmem2_memset_fn memset_ = nullptr;
+  std::atomic<uint64_t> canary_errors_{0}, bad_canary_{0};
+};
+
+}  // namespace pmfs
