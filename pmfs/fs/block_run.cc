@@ -1,0 +1,277 @@
+#include "pmfs/fs/block_run.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "pmfs/base/error.h"
+#include "pmfs/fs/volume.h"
+
+namespace pmfs {
+
+using exclusion::Entry;
+using exclusion::LockedEntry;
+
+namespace {
+
+unsigned order_of(const LockedEntry& e) { return Entry{e.word}.order(); }
+Pgoff end_of(const LockedEntry& e) { return e.head + (uint64_t{1} << order_of(e)); }
+Pgoff huge_head(Pgoff p) { return Pgoff(p.v & ~(kHugeBlocks - 1)); }
+
+}  // namespace
+
+BlockRun BlockRun::grab(Volume& v, Inode& i, Pgoff p, uint64_t want, Wait wait, Eof eof) {
+  BlockRun run(v, i);
+  if (!run.lock_first(p, want, wait)) return run;
+  // i_size is read with the entry locked: a truncate either waits for this entry or was seen here.
+  if (eof == Eof::kCheck && i.exclusion->fault_checks_size()) {
+    uint64_t pages = i.size_pages();
+    if (p.v >= pages) {
+      run.kind_ = BlockKind::kBeyondEof;
+      run.extent_ = {p, Pfn(0), 0, false};
+      return run;
+    }
+    want = std::min(want, pages - p.v);
+  }
+  if (!run.probe(p, run.locked_.front().value, want)) {
+    run.unlock_all();
+    return grab(v, i, p, std::min(want, kHugeBlocks - 1), wait, eof);  // again with order-0 entries
+  }
+  run.lock_rest(want);
+  if (v.owners_ && run.kind_ != BlockKind::kHole)
+    v.owners_->set(i.ino, run.extent_, run.kind_ == BlockKind::kZero);
+  return run;
+}
+
+BlockRun::BlockRun(BlockRun&& o) noexcept
+    : v_(o.v_),
+      i_(o.i_),
+      kind_(o.kind_),
+      extent_(o.extent_),
+      hole_(o.hole_),
+      dirty_(o.dirty_),
+      zeroed_(o.zeroed_),
+      locked_(std::move(o.locked_)) {
+  o.locked_.clear();
+  o.kind_ = BlockKind::kBusy;
+}
+
+bool BlockRun::lock_first(Pgoff p, uint64_t want, Wait wait) {
+  // A 2 MiB entry is tried for only where it will be of use: a run that takes all of it.
+  unsigned order = 0;
+  if (want >= kHugeBlocks && p == huge_head(p) && !i_->entries.peek(p).present()) order = kHugeOrder;
+  LockedEntry e = i_->entries.lock(p, order, wait);
+  if (!e) return false;
+  locked_.push_back(e);
+  return true;
+}
+
+// Finds out what backs `p`. False if an empty 2 MiB entry turns out not to fit what is there.
+bool BlockRun::probe(Pgoff p, const Entry& e, uint64_t want) {
+  const LockedEntry& first = locked_.front();
+  if (e.present()) {
+    kind_ = e.zero() ? BlockKind::kZero : e.unwritten() ? BlockKind::kUnwritten : BlockKind::kWritten;
+    zeroed_ = true;
+    extent_ = {p, e.pfn() + (p - first.head), std::min(want, end_of(first) - p), e.unwritten()};
+    return true;
+  }
+  bool huge = order_of(first) != 0;
+  auto found = v_->store().extents(i_->ino, {p, p + std::max(want, kHugeBlocks)}, 1);
+  if (!found.empty() && found[0].pgoff == p) {
+    if (huge && (found[0].count < kHugeBlocks || !found[0].pfn.aligned(kHugeBlocks))) return false;
+    kind_ = found[0].unwritten ? BlockKind::kUnwritten : BlockKind::kWritten;
+    extent_ = found[0];
+  } else {
+    kind_ = BlockKind::kHole;
+    extent_ = {p, Pfn(0), found.empty() ? std::max(want, kHugeBlocks) : found[0].pgoff - p, false};
+    hole_ = {p, extent_.end()};
+    if (huge && extent_.count < kHugeBlocks) return false;
+  }
+  extent_.count = std::min(extent_.count, want);
+  return true;
+}
+
+// Extends the run over the following pages while they are in the same state; waits for none of them.
+void BlockRun::lock_rest(uint64_t want) {
+  const Pgoff p = extent_.pgoff;
+  const bool cached = zeroed_;  // the first entry was in the tree: it says nothing of what the extent map has behind it
+  const Pgoff limit = p + (cached ? want : extent_.count);
+  std::optional<FileExtent> known;  // from the extent map
+  if (!cached && kind_ != BlockKind::kHole) known = extent_;
+  Pgoff next = end_of(locked_.front());
+  if (limit > next) locked_.reserve(std::min<uint64_t>(limit - next, kHugeBlocks) + 1);
+  while (next < limit) {
+    bool huge = next.aligned(kHugeBlocks) && limit - next >= kHugeBlocks && !i_->entries.peek(next).present();
+    LockedEntry e = i_->entries.lock(next, huge ? kHugeOrder : 0, Wait::kNoWait);
+    if (!e) break;
+    bool same;
+    if (e.value.present()) {
+      same = kind_ != BlockKind::kHole && (cached || kind_ == BlockKind::kWritten) &&
+             e.value.zero() == (kind_ == BlockKind::kZero) && e.value.unwritten() == (kind_ == BlockKind::kUnwritten) &&
+             e.value.pfn() == extent_.pfn_at(next);
+    } else if (kind_ == BlockKind::kHole) {
+      same = end_of(e) <= limit;
+    } else if (kind_ == BlockKind::kZero || (cached && kind_ == BlockKind::kUnwritten)) {
+      same = false;
+    } else {
+      if (!known || !known->range().contains(next)) known = v_->store().lookup_extent(i_->ino, next);
+      same = known && known->unwritten == (kind_ == BlockKind::kUnwritten) &&
+             known->pfn_at(next) == extent_.pfn_at(next) && end_of(e) <= known->end() &&
+             (order_of(e) == 0 || known->pfn_at(next).aligned(kHugeBlocks));
+    }
+    if (!same) {
+      i_->entries.unlock(e, e.value);
+      break;
+    }
+    locked_.push_back(e);
+    next = end_of(e);
+  }
+  extent_.count = std::min(limit, next) - p;
+}
+
+// Unlocks what lies wholly behind the run and splits a 2 MiB entry of which the run is only a part, so that the
+// entries held are exactly the run's pages and may change state. The run can get shorter.
+void BlockRun::unlock_from(size_t index) {
+  while (locked_.size() > index) {
+    i_->entries.unlock(locked_.back(), locked_.back().value);
+    locked_.pop_back();
+  }
+}
+
+void BlockRun::shrink(uint64_t n) {
+  extent_.count = std::min(extent_.count, n);
+  size_t keep = locked_.size();
+  while (keep > 1 && locked_[keep - 1].head >= extent_.end()) --keep;
+  unlock_from(keep);
+  LockedEntry& last = locked_.back();
+  bool aligned = kind_ == BlockKind::kHole || extent_.pfn_at(last.head).aligned(kHugeBlocks);
+  if (order_of(last) == 0 || (last.head >= extent_.pgoff && end_of(last) <= extent_.end() && aligned)) return;
+  if (locked_.size() > 1) {  // a partly covered last one: leave it out
+    extent_.count = last.head - extent_.pgoff;
+    unlock_from(locked_.size() - 1);
+    return;
+  }
+  last = i_->entries.split(last, extent_.pgoff);
+  while (end_of(locked_.back()) < extent_.end()) {
+    LockedEntry e = i_->entries.lock(end_of(locked_.back()), 0, Wait::kNoWait);
+    if (!e) break;
+    bool same = e.value.present() == locked_.front().value.present() && e.value.flags() == locked_.front().value.flags();
+    if (!same) {
+      i_->entries.unlock(e, e.value);
+      break;
+    }
+    locked_.push_back(e);
+  }
+  extent_.count = std::min(extent_.end(), end_of(locked_.back())) - extent_.pgoff;
+}
+
+void BlockRun::allocate(uint64_t n) {
+  const Pgoff p = extent_.pgoff;
+  n = std::min(n, extent_.count);
+  // The hole around p, back to the start of its 2 MiB window, so that windows are reserved whole.
+  PageRange hole = hole_;
+  std::optional<FileExtent> before;
+  Pgoff head = huge_head(p);
+  if (p.v > 0) {
+    Pgoff from = head < p ? head : head - 1;
+    auto left = v_->store().extents(i_->ino, {from, p}, kHugeBlocks);
+    if (!left.empty()) before = left.back();
+    hole.first = std::max(head, before ? before->end() : Pgoff(0));
+  }
+  FileExtent taken = v_->take_blocks(*i_, p, n, hole, before);
+  extent_ = taken;
+  shrink(taken.count);
+  if (extent_.count < taken.count)
+    v_->store().unreserve({taken.pfn + extent_.count, taken.count - extent_.count});
+  try {
+    v_->region().make_zero(extent_.blocks());
+  } catch (...) {
+    v_->store().unreserve(extent_.blocks());
+    kind_ = BlockKind::kHole;
+    throw;
+  }
+  v_->region().hand_out(extent_.blocks());
+  kind_ = BlockKind::kFresh;
+  if (v_->owners_) v_->owners_->set(i_->ino, extent_, true);
+}
+
+void BlockRun::commit(std::optional<uint64_t> new_size) {
+  if (kind_ == BlockKind::kWritten) return;
+  shrink(extent_.count);
+  extent_.unwritten = false;
+  // Crash before the transaction: the blocks are free (kFresh, kZero) or still unwritten, nothing of this
+  // happened. After: the file has them, zeros or data already durable in them.
+  if (kind_ == BlockKind::kUnwritten)
+    v_->store().mark_written(i_->ino, extent_.range(), new_size);
+  else
+    v_->store().commit_extent(i_->ino, extent_, new_size);
+  if (kind_ == BlockKind::kZero) {
+    i_->zero_blocks.fetch_sub(extent_.count);
+    v_->counters().zero_blocks.sub(extent_.count);
+    v_->counters().zero_commits.add(extent_.count);
+  }
+  kind_ = BlockKind::kWritten;
+  if (v_->owners_) v_->owners_->set(i_->ino, extent_, false);
+}
+
+void BlockRun::preallocate(uint64_t n) {
+  allocate(n);
+  extent_.unwritten = true;
+  // Crash before: free. After: the file's, unwritten, and they are zero.
+  v_->store().commit_extent(i_->ino, extent_, std::nullopt);
+  kind_ = BlockKind::kUnwritten;
+  zeroed_ = true;
+}
+
+void BlockRun::keep_zero() {
+  if (kind_ != BlockKind::kFresh) return;
+  kind_ = BlockKind::kZero;
+  i_->zero_blocks.fetch_add(extent_.count);
+  v_->counters().zero_blocks.add(extent_.count);
+}
+
+void BlockRun::zero_unwritten() {
+  if (kind_ != BlockKind::kUnwritten || zeroed_) return;
+  shrink(extent_.count);
+  v_->region().make_zero(extent_.blocks());
+  v_->region().hand_out(extent_.blocks());
+  zeroed_ = true;
+}
+
+void BlockRun::mark_dirty() { dirty_ = true; }
+
+Entry BlockRun::value_for(const LockedEntry& e) const {
+  uint64_t flags = e.value.flags();
+  switch (kind_) {
+    case BlockKind::kZero: flags |= Entry::kZero; break;
+    case BlockKind::kUnwritten:
+      if (!zeroed_) return e.value;
+      flags |= Entry::kUnwritten;
+      break;
+    case BlockKind::kWritten: flags &= ~(Entry::kZero | Entry::kUnwritten); break;
+    default: return e.value;
+  }
+  if (dirty_) flags |= Entry::kDirty;
+  Pfn pfn = e.head >= extent_.pgoff ? extent_.pfn_at(e.head) : extent_.pfn - (extent_.pgoff - e.head);
+  return Entry::make(pfn, order_of(e), flags);
+}
+
+void BlockRun::unlock_all() {
+  for (auto& e : locked_) i_->entries.unlock(e, value_for(e));
+  locked_.clear();
+}
+
+BlockRun::~BlockRun() {
+  if (locked_.empty()) return;
+  if (kind_ == BlockKind::kFresh) {
+    // Given up: back as they came. A zap that fails leaves them reserved until the next mount.
+    try {
+      v_->region().zap(extent_.blocks());
+      if (v_->owners_) v_->owners_->clear(extent_.blocks());
+      v_->store().unreserve(extent_.blocks());
+    } catch (const Error&) {
+    }
+  }
+  unlock_all();
+}
+
+}  // namespace pmfs

@@ -1,0 +1,74 @@
+// BlockRun: the get_block of this file system. Locks the lock entries of a run of pages, says what backs
+// them, allocates and commits; what the fault path, read and write have in common.
+//
+//   BlockRun run = BlockRun::grab(volume, inode, p, want, wait);
+//   hole:       run.allocate(n) -> kFresh (zeroed, reserved, nobody else's)
+//   kFresh:     run.commit() -> kWritten, one transaction;  or run.keep_zero() -> kZero
+//   kZero:      a volatile zero block; run.commit() -> kWritten: that very block becomes the file's
+//   kUnwritten: run.zero_unwritten() before it is shown to anybody; run.commit() -> kWritten
+//
+// The destructor unlocks the entries, with the state reached. An uncommitted kFresh goes back to the allocator.
+// Source: fs/dax.c dax_iomap_pte_fault (grab_mapping_entry, iomap_begin, insert, unlock).
+#pragma once
+
+#include <vector>
+
+#include "pmfs/exclusion/entry_tree.h"
+#include "pmfs/fs/inode.h"
+#include "pmfs/region/region.h"
+
+namespace pmfs {
+
+class Volume;
+
+enum class BlockKind : uint8_t { kBusy, kBeyondEof, kHole, kFresh, kZero, kUnwritten, kWritten };
+
+class BlockRun {
+ public:
+  enum class Eof : uint8_t { kCheck, kIgnore };  // kIgnore: a write that extends, under size_mutex
+  // The run starts at `p` and has at most `want` pages (>= 1), as many as follow in the same state and are not
+  // locked by others; it never waits for a page but `p`. kBusy (kNoWait only): nothing is locked.
+  // LockRank kEntry.
+  static BlockRun grab(Volume& v, Inode& i, Pgoff p, uint64_t want, Wait wait, Eof eof = Eof::kCheck);
+  ~BlockRun();
+  BlockRun(BlockRun&& o) noexcept;
+  BlockRun& operator=(BlockRun&&) = delete;
+
+  BlockKind kind() const { return kind_; }
+  // pfn is meaningful for kFresh and below.
+  const FileExtent& extent() const { return extent_; }
+  uint64_t count() const { return extent_.count; }
+  bool writable() const { return kind_ == BlockKind::kWritten; }
+
+  // kHole -> kFresh, of at most `n` pages (the rest is unlocked). Throws Error(ENOSPC).
+  void allocate(uint64_t n);
+  // Keeps only the first `n` pages, or fewer where a 2 MiB entry has to be split.
+  void shrink(uint64_t n);
+  // kFresh, kZero, kUnwritten -> kWritten. Data or zeros in the blocks are flushed first. Throws Error(ENOSPC).
+  void commit(std::optional<uint64_t> new_size = std::nullopt);
+  // kHole -> kUnwritten, zeroed, of at most `n` pages, in one transaction. Throws Error(ENOSPC).
+  void preallocate(uint64_t n);
+  void keep_zero();       // kFresh -> kZero
+  void zero_unwritten();  // kUnwritten: the blocks now read as zero
+  void mark_dirty();      // somebody may store through a PTE from now on: fsync flushes these pages
+
+ private:
+  BlockRun(Volume& v, Inode& i) : v_(&v), i_(&i) {}
+  bool lock_first(Pgoff p, uint64_t want, Wait wait);
+  void lock_rest(uint64_t want);
+  bool probe(Pgoff p, const exclusion::Entry& e, uint64_t want);
+  exclusion::Entry value_for(const exclusion::LockedEntry& e) const;
+  void unlock_from(size_t index);
+  void unlock_all();
+
+  Volume* v_;
+  Inode* i_;
+  BlockKind kind_ = BlockKind::kBusy;
+  FileExtent extent_;
+  PageRange hole_{};      // kHole: from the first page to the next extent
+  bool dirty_ = false;
+  bool zeroed_ = false;   // kUnwritten: the blocks are known to read as zero
+  std::vector<exclusion::LockedEntry> locked_;
+};
+
+}  // namespace pmfs

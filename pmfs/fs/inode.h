@@ -1,0 +1,62 @@
+// Inode: what the manager keeps in memory of a file that is open or mapped.
+//
+// Locks of an inode, in order (docs/locking.md): size_mutex, then its exclusion scheme (range lock, lock
+// entries), then alloc_mutex. listeners_mutex is a leaf.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "pmfs/base/mutex.h"
+#include "pmfs/base/types.h"
+#include "pmfs/exclusion/scheme.h"
+#include "pmfs/fs/placement.h"
+
+namespace pmfs {
+
+// Told of every change of a file's size, before the operation that changed it returns. Must not block on a
+// client nor take a lock of rank below kLeaf.
+class SizeListener {
+ public:
+  virtual ~SizeListener() = default;
+  virtual void size_changed(uint64_t bytes) = 0;
+};
+
+class Inode {
+ public:
+  Inode(Ino number, uint64_t size, const exclusion::SchemeInfo& scheme, meta::Store& store)
+      : ino(number),
+        i_size(size),
+        size_mutex(LockRank::kInodeOp, "inode size", to_u64(number)),
+        entries(to_u64(number)),
+        exclusion(scheme.make(entries, to_u64(number))),
+        alloc_mutex(LockRank::kInodeAlloc, "inode alloc", to_u64(number)),
+        placement(store) {}
+  Inode(const Inode&) = delete;
+  Inode& operator=(const Inode&) = delete;
+
+  uint64_t size_pages() const { return blocks_for(i_size.load(std::memory_order_acquire)); }
+  void set_size(uint64_t bytes);  // i_size, then the listeners
+  void add_listener(SizeListener* l);
+  void remove_listener(SizeListener* l);
+
+  const Ino ino;
+  // Bytes. Raised under size_mutex; lowered under size_mutex and an invalidate over what is cut off. The fault
+  // path reads it with its entry locked.
+  std::atomic<uint64_t> i_size;
+  // Serialises what changes the size: truncate, extending write, append, preallocate.
+  Mutex size_mutex;
+  exclusion::LockEntryTree entries;
+  std::unique_ptr<exclusion::Scheme> exclusion;
+  Mutex alloc_mutex;
+  Placement placement GUARDED_BY(alloc_mutex);
+  std::atomic<uint64_t> zero_blocks{0};  // volatile zero blocks in `entries`
+  std::atomic<int64_t> mtime_ns{0};  // last one made persistent by a write
+
+ private:
+  Mutex listeners_mutex_{LockRank::kLeaf, "inode listeners"};
+  std::vector<SizeListener*> listeners_ GUARDED_BY(listeners_mutex_);
+};
+
+}  // namespace pmfs

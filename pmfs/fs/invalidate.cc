@@ -1,0 +1,294 @@
+// invalidate: what takes blocks away from a file. One algorithm for truncate, punch, zero range and the last
+// close; design.md section 4.
+//
+//   exclusion over the pages -> metadata transaction (extents leave the inode, blocks join the deferred-free
+//   list) -> i_size -> zero the partial edge pages -> zap -> lock entries out -> blocks back to the allocator
+//
+// A crash before the transaction leaves the file as it was; after it, the operation has happened, and the
+// deferred-free list says which blocks mount has to zap and free.
+
+#include <algorithm>
+
+#include "pmfs/base/error.h"
+#include "pmfs/base/pause.h"
+#include "pmfs/base/sys.h"
+#include "pmfs/fs/block_run.h"
+#include "pmfs/fs/refill.h"
+#include "pmfs/fs/volume.h"
+
+namespace pmfs {
+
+namespace {
+
+class Exclusive {
+ public:
+  Exclusive(Inode& i, PageRange r, Wait wait) : i_(i) {
+    if (!i.exclusion->enter_invalidate(r, wait, nullptr, &ticket_))
+      fail(EAGAIN, "inode {}: pages {}..{} are busy", to_u64(i.ino), r.first.v, r.end.v);
+  }
+  ~Exclusive() { i_.exclusion->leave_invalidate(&ticket_); }
+  Exclusive(const Exclusive&) = delete;
+  Exclusive& operator=(const Exclusive&) = delete;
+
+ private:
+  Inode& i_;
+  exclusion::InvalidateTicket ticket_;
+};
+
+class SizeLock {
+ public:
+  SizeLock(Inode& i, Wait wait) NO_THREAD_SAFETY_ANALYSIS : m_(i.size_mutex) {
+    if (wait == Wait::kBlock)
+      m_.Lock();
+    else if (!m_.TryLock())
+      fail(EAGAIN, "inode {}: its size is being changed", to_u64(i.ino));
+  }
+  ~SizeLock() NO_THREAD_SAFETY_ANALYSIS { m_.Unlock(); }
+  SizeLock(const SizeLock&) = delete;
+  SizeLock& operator=(const SizeLock&) = delete;
+
+ private:
+  Mutex& m_;
+};
+
+void check_range(uint64_t offset, uint64_t length) {
+  if (length == 0) fail(EINVAL, "length 0");
+  if (offset > kMaxFileBytes || length > kMaxFileBytes - offset)
+    fail(EFBIG, "offset {} + length {} is beyond the largest file, {} bytes", offset, length, kMaxFileBytes);
+}
+
+}  // namespace
+
+// `whole`: pages that lose their blocks; `pages` also has the partial edge pages. `edges` runs when the
+// transaction is done, with the pages excluded.
+void Volume::invalidate(Inode& i, PageRange pages, PageRange whole, std::optional<uint64_t> new_size, Wait wait,
+                        BlockEvent what, uint64_t client, const std::function<void()>& edges) {
+  int64_t start = sys().monotonic_ns();
+  retry_stuck();
+  split_edges(i, pages, whole, wait);
+  {
+    Exclusive exclusive(i, pages, wait);
+    PMFS_PAUSE_POINT("invalidate:entered");
+    meta::Removed removed = store_->remove_extents(i.ino, whole, new_size);
+    std::vector<Extent> zeros;
+    i.entries.for_each(whole, [&](Pgoff, exclusion::Entry e) {
+      if (e.zero()) zeros.push_back({e.pfn(), e.pages()});
+    });
+    {
+      MutexLock l(i.alloc_mutex);
+      i.placement.release(whole);
+    }
+    if (new_size) i.set_size(*new_size);
+    edges();
+    PMFS_PAUSE_POINT("invalidate:before_zap");
+    give_back(i, removed, zeros, whole, what, client);
+    PMFS_PAUSE_POINT("invalidate:done");
+  }
+  counters_.invalidates.add();
+  counters_.invalidate_ns.record(sys().monotonic_ns() - start);
+  if (on_freed_) on_freed_();
+}
+
+// A partial edge page keeps its lock entry, so it must not be part of a 2 MiB one that goes. Where order-0
+// entries have been made no 2 MiB entry appears again, so this can be done ahead of the exclusion.
+void Volume::split_edges(Inode& i, PageRange pages, PageRange whole, Wait wait) {
+  for (Pgoff p : {pages.first, pages.end - 1}) {
+    if (pages.empty() || whole.contains(p)) continue;
+    exclusion::LockedEntry e = i.entries.lock(p, 0, wait);
+    if (!e) fail(EAGAIN, "inode {}: page {} is busy", to_u64(i.ino), p.v);
+    if (exclusion::Entry{e.word}.order() != 0) e = i.entries.split(e, p);
+    i.entries.unlock(e, e.value);
+  }
+}
+
+// Zap, then forget, then free; in this order, or a PTE could outlive the ownership of its block.
+void Volume::give_back(Inode& i, const meta::Removed& removed, const std::vector<Extent>& zeros, PageRange whole,
+                       BlockEvent what, uint64_t client) {
+  Stuck s{removed.id, removed.extents, zeros};
+  bool zapped = try_zap(s);
+  PMFS_PAUSE_POINT("invalidate:before_free");
+  i.entries.erase(whole, i.exclusion->erase_mode());
+  uint64_t zero_count = 0;
+  for (Extent e : zeros) zero_count += e.count;
+  i.zero_blocks.fetch_sub(zero_count);
+  counters_.zero_blocks.sub(zero_count);
+  if (owners_) {
+    for (Extent e : removed.extents) owners_->record(what, client, i.ino, whole.first, e);
+    for (Extent e : zeros) owners_->record(what, client, i.ino, whole.first, e);
+  }
+  if (!zapped) {
+    // The blocks are neither the file's nor free: on the deferred-free list (or reserved), tried again by the next
+    // invalidate and at mount. The file is consistent; the caller learns that PTEs may be left.
+    {
+      MutexLock l(stuck_mutex_);
+      stuck_.push_back(std::move(s));
+    }
+    fail(EIO, "inode {}: the kernel refused to take its pages away from clients; the blocks stay quarantined",
+         to_u64(i.ino));
+  }
+  finish(s);
+}
+
+bool Volume::try_zap(const Stuck& s) {
+  try {
+    for (auto* list : {&s.extents, &s.zeros})
+      for (Extent e : *list) {
+        region_->zap(e);
+        counters_.zaps.add();
+        counters_.zapped_pages.add(e.count);
+      }
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+void Volume::finish(const Stuck& s) {
+  for (auto* list : {&s.extents, &s.zeros})
+    for (Extent e : *list) {
+      if (owners_) owners_->clear(e);
+    }
+  if (s.id != 0) store_->finish_free(s.id);
+  for (Extent e : s.zeros) store_->unreserve(e);
+  for (auto* list : {&s.extents, &s.zeros})
+    for (Extent e : *list) refill_->add(e);
+}
+
+void Volume::retry_stuck() {
+  std::vector<Stuck> todo;
+  {
+    MutexLock l(stuck_mutex_);
+    todo.swap(stuck_);
+  }
+  for (auto& s : todo) {
+    if (try_zap(s)) {
+      finish(s);
+    } else {
+      MutexLock l(stuck_mutex_);
+      stuck_.push_back(std::move(s));
+    }
+  }
+}
+
+// Zeroes file bytes [from, to) of one page, if it has a written block. The page is excluded by the caller.
+void Volume::zero_bytes(Inode& i, uint64_t from, uint64_t to) {
+  if (from >= to) return;
+  Pgoff p = pgoff_of(from);
+  auto e = store_->lookup_extent(i.ino, p);
+  if (!e || e->unwritten) return;
+  uint64_t in_page = from & (kBlockSize - 1);
+  region_->memset_nodrain(region_->address(e->pfn_at(p)) + in_page, 0, to - from);
+  region_->drain();
+}
+
+void Volume::truncate(Inode& i, uint64_t size, Wait wait, uint64_t client) {
+  if (size > kMaxFileBytes) fail(EFBIG, "size {} is beyond the largest file, {} bytes", size, kMaxFileBytes);
+  SizeLock size_lock(i, wait);
+  uint64_t old = i.i_size.load();
+  if (size >= old) {
+    if (size > old) grow(i, size, wait);
+    return;
+  }
+  PageRange pages{pgoff_of(size), kEndOfFile}, whole{Pgoff(blocks_for(size)), kEndOfFile};
+  invalidate(i, pages, whole, size, wait, BlockEvent::kTruncate, client,
+             [&] { zero_bytes(i, size, std::min(Pgoff(blocks_for(size)).bytes(), old)); });
+}
+
+void Volume::punch(Inode& i, uint64_t offset, uint64_t length, Wait wait, uint64_t client) {
+  check_range(offset, length);
+  uint64_t end = offset + length;
+  PageRange pages{pgoff_of(offset), Pgoff(blocks_for(end))};
+  PageRange whole{Pgoff(blocks_for(offset)), pgoff_of(end)};
+  invalidate(i, pages, whole.empty() ? PageRange{pages.first, pages.first} : whole, std::nullopt, wait,
+             BlockEvent::kPunch, client, [&] { zero_edges(i, offset, end, whole); });
+}
+
+void Volume::zero_edges(Inode& i, uint64_t offset, uint64_t end, PageRange whole) {
+  if (whole.end < whole.first) {  // inside one page
+    zero_bytes(i, offset, end);
+    return;
+  }
+  zero_bytes(i, offset, whole.first.bytes());
+  zero_bytes(i, whole.end.bytes(), end);
+}
+
+// Whole pages keep their blocks, as UNWRITTEN; what they held can't be seen again.
+void Volume::zero_range(Inode& i, uint64_t offset, uint64_t length, Wait wait, uint64_t client) {
+  check_range(offset, length);
+  uint64_t end = offset + length;
+  SizeLock size_lock(i, wait);
+  if (end > i.i_size.load()) grow(i, end, wait);
+  PageRange pages{pgoff_of(offset), Pgoff(blocks_for(end))};
+  PageRange whole{Pgoff(blocks_for(offset)), pgoff_of(end)};
+  int64_t start = sys().monotonic_ns();
+  split_edges(i, pages, whole, wait);
+  {
+    Exclusive exclusive(i, pages, wait);
+    zero_edges(i, offset, end, whole);
+    if (!whole.empty()) {
+      // Crash before: the old bytes. After: unwritten, so zeros, whatever the blocks hold.
+      store_->mark_unwritten(i.ino, whole);
+      for (const FileExtent& e : store_->extents(i.ino, whole, SIZE_MAX)) {
+        region_->zap(e.blocks());
+        counters_.zaps.add();
+        counters_.zapped_pages.add(e.count);
+        if (owners_) owners_->record(BlockEvent::kZeroRange, client, i.ino, e.pgoff, e.blocks());
+      }
+      forget_written(i, whole);
+    }
+  }
+  counters_.invalidates.add();
+  counters_.invalidate_ns.record(sys().monotonic_ns() - start);
+}
+
+// Drops the cached entries of `r` but the zero blocks, which still are what the pages read as.
+void Volume::forget_written(Inode& i, PageRange r) {
+  if (i.exclusion->erase_mode() == exclusion::LockEntryTree::Erase::kMarked) {
+    i.entries.update(r, [](Pgoff, exclusion::Entry e) { return e.zero() ? e : exclusion::Entry{}; });
+    return;
+  }
+  std::vector<PageRange> gone;
+  i.entries.for_each(r, [&](Pgoff head, exclusion::Entry e) {
+    if (!e.zero()) gone.push_back({std::max(head, r.first), std::min(head + e.pages(), r.end)});
+  });
+  for (PageRange g : gone) i.entries.erase(g, exclusion::LockEntryTree::Erase::kSteal);
+}
+
+// --- growing
+
+// What lies behind the old end in its last page must read as zero once it is inside: a client may have stored
+// there through its mapping.
+void Volume::prepare_growth(Inode& i, uint64_t old_size, Wait wait) {
+  uint64_t in_page = old_size & (kBlockSize - 1);
+  if (in_page == 0) return;
+  BlockRun run = BlockRun::grab(*this, i, pgoff_of(old_size), 1, wait, BlockRun::Eof::kIgnore);
+  if (run.kind() == BlockKind::kBusy) fail(EAGAIN, "inode {}: its last page is busy", to_u64(i.ino));
+  if (run.kind() != BlockKind::kWritten) return;
+  region_->memset_nodrain(region_->address(run.extent().pfn) + in_page, 0, kBlockSize - in_page);
+  region_->drain();
+}
+
+void Volume::grow(Inode& i, uint64_t size, Wait wait) {
+  prepare_growth(i, i.i_size.load(), wait);
+  store_->grow_size(i.ino, size);
+  i.set_size(size);
+}
+
+void Volume::preallocate(Inode& i, uint64_t offset, uint64_t length, bool keep_size, Wait wait) {
+  check_range(offset, length);
+  uint64_t end = offset + length;
+  SizeLock size_lock(i, wait);
+  Pgoff last(blocks_for(end));
+  if (blocks_for(length) > store_->space().blocks_total)
+    fail(ENOSPC, "inode {}: {} bytes don't fit the volume", to_u64(i.ino), length);
+  for (Pgoff p = pgoff_of(offset); p < last;) {
+    BlockRun run = BlockRun::grab(*this, i, p, std::min<uint64_t>(last - p, 4 * kHugeBlocks), wait, BlockRun::Eof::kIgnore);
+    if (run.kind() == BlockKind::kBusy) fail(EAGAIN, "inode {}: page {} is busy", to_u64(i.ino), p.v);
+    if (run.kind() == BlockKind::kHole) run.preallocate(run.count());
+    if (run.kind() == BlockKind::kZero) run.commit();
+    p += run.count();
+  }
+  if (!keep_size && end > i.i_size.load()) grow(i, end, wait);
+}
+
+}  // namespace pmfs

@@ -1,0 +1,148 @@
+// read, write, append, fsync: the data operations through the manager. They take the same lock entries as a
+// fault, page run by page run, and copy with them held: from and to the manager's own buffers only.
+
+#include <algorithm>
+#include <cstring>
+
+#include "pmfs/base/error.h"
+#include "pmfs/base/pause.h"
+#include "pmfs/base/sys.h"
+#include "pmfs/fs/block_run.h"
+#include "pmfs/fs/volume.h"
+
+namespace pmfs {
+
+namespace {
+
+constexpr int64_t kTimeGranularityNs = 4'000'000;  // of mtime, as coarse as a kernel tick
+
+[[noreturn]] void busy(const Inode& i, Pgoff p) {
+  fail(EAGAIN, "inode {}: page {} is busy", to_u64(i.ino), p.v);
+}
+
+}  // namespace
+
+size_t Volume::read(Inode& i, std::span<std::byte> out, uint64_t offset, Wait wait) {
+  size_t done = 0;
+  while (done < out.size()) {
+    uint64_t pos = offset + done, size = i.i_size.load(std::memory_order_acquire);
+    if (pos >= size) break;
+    uint64_t in_page = pos & (kBlockSize - 1);
+    uint64_t left = std::min<uint64_t>(out.size() - done, size - pos);
+    BlockRun run = BlockRun::grab(*this, i, pgoff_of(pos), blocks_for(in_page + left), wait, BlockRun::Eof::kCheck);
+    if (run.kind() == BlockKind::kBusy) busy(i, pgoff_of(pos));
+    if (run.kind() == BlockKind::kBeyondEof) break;
+    size_t n = std::min(left, run.count() * kBlockSize - in_page);
+    if (run.kind() == BlockKind::kWritten)
+      std::memcpy(out.data() + done, region_->address(run.extent().pfn) + in_page, n);
+    else
+      std::memset(out.data() + done, 0, n);
+    done += n;
+  }
+  return done;
+}
+
+// Writes into pages run by run. With `extend` (under size_mutex) each run raises the size in the transaction
+// that makes its blocks the file's: a crash leaves a prefix of the write, never bytes that were not written.
+// Short when a truncate has cut the file meanwhile (extend false).
+size_t Volume::write_at(Inode& i, std::span<const std::byte> in, uint64_t offset, bool extend, Wait wait) {
+  size_t done = 0;
+  while (done < in.size()) {
+    uint64_t pos = offset + done, in_page = pos & (kBlockSize - 1);
+    BlockRun run = BlockRun::grab(*this, i, pgoff_of(pos), blocks_for(in_page + (in.size() - done)), wait,
+                                  extend ? BlockRun::Eof::kIgnore : BlockRun::Eof::kCheck);
+    if (run.kind() == BlockKind::kBusy) {
+      if (done > 0) break;
+      busy(i, pgoff_of(pos));
+    }
+    if (run.kind() == BlockKind::kBeyondEof) break;
+    if (run.kind() == BlockKind::kHole) run.allocate(run.count());
+    run.zero_unwritten();
+    bool fresh = run.kind() == BlockKind::kFresh;
+    // A zero or unwritten block may be on show read-only: it becomes the file's before it gets data. A fresh one is
+    // nobody's: data first, so that a crash never shows an allocated page without them.
+    if (!fresh) run.commit();
+    size_t n = std::min<uint64_t>(in.size() - done, run.count() * kBlockSize - in_page);
+    region_->memcpy_nodrain(region_->address(run.extent().pfn) + in_page, in.data() + done, n);
+    region_->drain();
+    PMFS_PAUSE_POINT("write:copied");
+    uint64_t end = pos + n;
+    bool raise = extend && end > i.i_size.load();
+    if (fresh)
+      run.commit(raise ? std::optional(end) : std::nullopt);
+    else if (raise)
+      store_->grow_size(i.ino, end);
+    if (raise) i.set_size(end);
+    done += n;
+  }
+  return done;
+}
+
+size_t Volume::write(Inode& i, std::span<const std::byte> in, uint64_t offset, Wait wait) {
+  if (in.empty()) return 0;
+  if (offset > kMaxFileBytes || in.size() > kMaxFileBytes - offset)
+    fail(EFBIG, "offset {} + length {} is beyond the largest file, {} bytes", offset, in.size(), kMaxFileBytes);
+  size_t done = 0;
+  uint64_t size = i.i_size.load();
+  if (offset < size) {
+    done = write_at(i, in.first(std::min<uint64_t>(in.size(), size - offset)), offset, false, wait);
+    if (done < in.size() && offset + done < size && wait == Wait::kNoWait && done > 0) {
+      touch_mtime(i);
+      return done;
+    }
+  }
+  if (done < in.size()) {
+    if (wait == Wait::kBlock)
+      i.size_mutex.Lock();
+    else if (!i.size_mutex.TryLock())
+      fail(EAGAIN, "inode {}: its size is being changed", to_u64(i.ino));
+    try {
+      uint64_t old = i.i_size.load();
+      if (offset + in.size() > old && offset + done > old) prepare_growth(i, old, wait);
+      done += write_at(i, in.subspan(done), offset + done, true, wait);
+    } catch (...) {
+      i.size_mutex.Unlock();
+      throw;
+    }
+    i.size_mutex.Unlock();
+  }
+  touch_mtime(i);
+  return done;
+}
+
+uint64_t Volume::append(Inode& i, std::span<const std::byte> in, Wait wait) {
+  if (wait == Wait::kBlock)
+    i.size_mutex.Lock();
+  else if (!i.size_mutex.TryLock())
+    fail(EAGAIN, "inode {}: its size is being changed", to_u64(i.ino));
+  uint64_t at = i.i_size.load();
+  try {
+    if (in.size() > kMaxFileBytes - at) fail(EFBIG, "inode {}: append beyond the largest file", to_u64(i.ino));
+    prepare_growth(i, at, wait);
+    write_at(i, in, at, true, wait);
+  } catch (...) {
+    i.size_mutex.Unlock();
+    throw;
+  }
+  i.size_mutex.Unlock();
+  touch_mtime(i);
+  return at;
+}
+
+void Volume::touch_mtime(Inode& i) {
+  int64_t now = sys().realtime_ns();
+  if (now - i.mtime_ns.load(std::memory_order_relaxed) < kTimeGranularityNs) return;
+  i.mtime_ns.store(now, std::memory_order_relaxed);
+  store_->set_times(i.ino, INT64_MIN, now);
+}
+
+// Metadata is synchronous; what is left are stores through mappings: the pages that were installed writable.
+// They keep their mark, since they may be stored to again without a fault.
+void Volume::fsync(Inode& i) {
+  i.entries.for_each({Pgoff(0), kEndOfFile}, [&](Pgoff, exclusion::Entry e) {
+    if (e.dirty()) region_->flush(region_->address(e.pfn()), e.pages() * kBlockSize);
+  });
+  region_->drain();
+}
+
+}  // namespace pmfs

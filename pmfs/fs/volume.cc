@@ -1,0 +1,217 @@
+// Mounting, recovery, unmounting, eviction, and finding space when there seems to be none.
+
+#include "pmfs/fs/volume.h"
+
+#include <cstring>
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "pmfs/base/error.h"
+#include "pmfs/base/pause.h"
+#include "pmfs/fs/block_run.h"
+#include "pmfs/fs/refill.h"
+
+namespace pmfs {
+
+namespace {
+
+constexpr char kMetaName[] = "meta", kDataName[] = "data", kLockName[] = "lock";
+
+// Holds DIR/lock exclusively and writes our pid into it.
+UniqueFd lock_volume(const std::filesystem::path& dir) {
+  std::string path = dir / kLockName;
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!fd) fail(errno, "volume {}: can't open {}: {}", dir.string(), path, std::strerror(errno));
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    char pid[32] = "?";
+    ssize_t n = ::pread(fd.get(), pid, sizeof pid - 1, 0);
+    if (n > 0) pid[n] = 0;
+    fail(EBUSY, "volume {}: is served by process {}; stop that one first (pmfs shutdown {})", dir.string(), pid,
+         dir.string());
+  }
+  std::string pid = std::to_string(::getpid());
+  if (::ftruncate(fd.get(), 0) != 0 || ::pwrite(fd.get(), pid.data(), pid.size(), 0) < 0)
+    fail(errno, "volume {}: can't write {}: {}", dir.string(), path, std::strerror(errno));
+  return fd;
+}
+
+const exclusion::SchemeInfo* pick_scheme(const VolumeOptions& o) {
+  const exclusion::SchemeInfo* s = exclusion::find_scheme(o.exclusion);
+  std::string names;
+  for (const auto& i : exclusion::schemes()) names += fmt::format("{}{}", names.empty() ? "" : ", ", i.name);
+  if (!s) fail(EINVAL, "exclusion scheme '{}': there is none of that name; there are {}", o.exclusion, names);
+  if (!s->sound && !o.allow_broken)
+    fail(EINVAL, "exclusion scheme '{}': is broken on purpose and would lose data; it is for the torture tool", s->name);
+  return s;
+}
+
+}  // namespace
+
+void format_volume(const std::filesystem::path& dir, const FormatOptions& o) {
+  if (o.blocks < kMinBlocks)
+    fail(EINVAL, "volume {}: {} MiB is too small; at least {} MiB", dir.string(), o.blocks >> 8, kMinBlocks >> 8);
+  std::error_code ec;
+  bool made_dir = std::filesystem::create_directories(dir, ec);
+  if (ec) fail(ec.value(), "volume {}: can't create the directory: {}", dir.string(), ec.message());
+  UniqueFd lock = lock_volume(dir);
+  auto meta = dir / kMetaName, data = dir / kDataName;
+  if (std::filesystem::exists(meta) || std::filesystem::exists(data)) {
+    if (!o.force) fail(EEXIST, "volume {}: there is a volume already; --force destroys it and all its files", dir.string());
+    std::filesystem::remove(meta);
+    std::filesystem::remove(data);
+  }
+  // The data file first: a crash in between leaves a directory that mount calls incomplete, not a volume.
+  try {
+    create_shmem_region(data, o.blocks, !o.sparse);
+    meta::Store::format(meta, {o.blocks, static_cast<uint32_t>(RegionKind::kShmem), o.sparse});
+  } catch (...) {
+    std::filesystem::remove(data, ec);
+    std::filesystem::remove(meta, ec);
+    std::filesystem::remove(dir / kLockName, ec);
+    if (made_dir) std::filesystem::remove(dir, ec);
+    throw;
+  }
+}
+
+Volume::Volume(const std::filesystem::path& dir, const VolumeOptions& o)
+    : dir_(dir),
+      options_(o),
+      scheme_(pick_scheme(o)),
+      inodes_(
+          [this](Ino ino) {
+            meta::InodeAttr a = store_->getattr(ino);
+            if (!S_ISREG(a.mode)) fail(EISDIR, "inode {}: is a directory", to_u64(ino));
+            return std::make_shared<Inode>(ino, a.size, *scheme_, *store_);
+          },
+          [this](Inode& i) { evict(i); }) {
+  if (!std::filesystem::exists(dir / kMetaName))
+    fail(ENOENT, "volume {}: there is no volume; make one with pmfs mkfs {} --size 1G", dir.string(), dir.string());
+  lock_ = lock_volume(dir);
+  store_ = meta::Store::open(dir / kMetaName);
+  meta::Superblock sb = store_->superblock();
+  region_ = open_shmem_region(dir / kDataName, sb.geometry.blocks, {sb.was_clean, o.canary});
+  if (o.trace) owners_ = std::make_unique<OwnerMap>(sb.geometry.blocks);
+  refill_ = std::make_unique<Refill>(*region_, *store_, false);
+  recover();
+  refill_ = std::make_unique<Refill>(*region_, *store_, !sb.geometry.sparse && !o.canary);
+}
+
+Volume::~Volume() {
+  refill_.reset();
+  // Free blocks full of canaries, or quarantined ones, are not what a clean mount expects.
+  bool stuck;
+  {
+    MutexLock l(stuck_mutex_);
+    stuck = !stuck_.empty();
+  }
+  if (!options_.canary && !stuck) {
+    try {
+      store_->mark_clean();
+    } catch (const Error&) {  // the next mount recovers
+    }
+  }
+}
+
+// What a crash may have left: blocks between their file and the allocator, and files without a name.
+void Volume::recover() {
+  for (const meta::Removed& r : store_->deferred()) {
+    for (Extent e : r.extents) region_->zap(e);  // a client of the dead manager may still have PTEs on them
+    store_->finish_free(r.id);
+  }
+  for (Ino ino : store_->orphans()) {
+    auto inode = inodes_.get(ino);
+    inodes_.put(*inode);  // evicts: no link is left
+  }
+}
+
+// The last reference went. Faults that are still under way find size 0 from here on.
+void Volume::evict(Inode& i) {
+  bool orphan = store_->getattr(i.ino).nlink == 0;
+  PageRange all{Pgoff(0), kEndOfFile};
+  try {
+    if (orphan) {
+      MutexLock size(i.size_mutex);
+      invalidate(i, all, all, 0, Wait::kBlock, BlockEvent::kEvict, 0, [] {});
+      store_->free_inode(i.ino);
+      return;
+    }
+    exclusion::InvalidateTicket t;
+    i.exclusion->enter_invalidate(all, Wait::kBlock, nullptr, &t);
+    i.set_size(0);
+    std::vector<Extent> zeros;
+    i.entries.for_each(all, [&](Pgoff, exclusion::Entry e) {
+      if (e.zero()) zeros.push_back({e.pfn(), e.pages()});
+    });
+    {
+      MutexLock l(i.alloc_mutex);
+      i.placement.release(all);
+    }
+    try {
+      give_back(i, {}, zeros, all, BlockEvent::kEvict, 0);
+    } catch (...) {
+      i.exclusion->leave_invalidate(&t);
+      throw;
+    }
+    i.exclusion->leave_invalidate(&t);
+    if (on_freed_) on_freed_();
+  } catch (const Error&) {
+    // Still on the orphan or deferred-free list: the next mount finishes it.
+  }
+}
+
+uint64_t Volume::reclaim() {
+  uint64_t freed = 0;
+  for (auto& other : inodes_.all()) {
+    if (other->alloc_mutex.TryLock()) {
+      freed += other->placement.release({Pgoff(0), kEndOfFile});
+      other->alloc_mutex.Unlock();
+    }
+    if (other->zero_blocks.load() == 0) continue;
+    std::vector<Pgoff> zero;
+    other->entries.for_each({Pgoff(0), kEndOfFile}, [&](Pgoff head, exclusion::Entry e) {
+      if (e.zero()) zero.push_back(head);
+    });
+    for (Pgoff p : zero) {
+      exclusion::LockedEntry e = other->entries.lock(p, 0, Wait::kNoWait);
+      if (!e) continue;
+      exclusion::Entry now = e.value;
+      if (now.zero()) {
+        Extent x{now.pfn(), now.pages()};
+        try {
+          region_->zap(x);
+          if (owners_) {
+            owners_->record(BlockEvent::kReclaim, 0, other->ino, e.head, x);
+            owners_->clear(x);
+          }
+          store_->unreserve(x);
+          other->zero_blocks.fetch_sub(x.count);
+          counters_.zero_blocks.sub(x.count);
+          freed += x.count;
+          now = {};
+        } catch (const Error&) {  // can't be zapped: it stays what it is
+        }
+      }
+      other->entries.unlock(e, now);
+    }
+  }
+  return freed;
+}
+
+FileExtent Volume::take_blocks(Inode& i, Pgoff p, uint64_t want, PageRange hole,
+                               const std::optional<FileExtent>& before) {
+  for (bool tried = false;; tried = true) {
+    try {
+      MutexLock l(i.alloc_mutex);
+      return i.placement.take(p, want, hole, i.size_pages(), before);
+    } catch (const Error& e) {
+      if (e.err() != ENOSPC || tried) throw;
+    }
+    refill_->quiesce();
+    reclaim();
+  }
+}
+
+}  // namespace pmfs

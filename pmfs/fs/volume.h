@@ -1,0 +1,148 @@
+// Volume: the files of one mounted volume: region + metadata + the inodes in memory, and every operation on
+// them that needs no client. One object per mounted volume; all members are thread-safe.
+//
+// No member waits for a client. Members with `Wait` return EAGAIN (Error) under kNoWait instead of sleeping
+// behind another operation, and then leave nothing behind.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "pmfs/base/stats.h"
+#include "pmfs/base/unique_fd.h"
+#include "pmfs/exclusion/scheme.h"
+#include "pmfs/fs/inode.h"
+#include "pmfs/fs/inode_table.h"
+#include "pmfs/fs/owner_map.h"
+#include "pmfs/meta/store.h"
+#include "pmfs/region/region.h"
+
+namespace pmfs {
+
+class Refill;
+
+struct FormatOptions {
+  uint64_t blocks = 0;
+  bool sparse = false;  // don't reserve the region's memory now
+  bool force = false;   // replace an existing volume
+};
+inline constexpr uint64_t kMinBlocks = 4096;  // 16 MiB
+// Makes a volume in directory `dir` (created if absent): DIR/meta, DIR/data. Throws EEXIST, EINVAL, ENOSPC, EBUSY.
+void format_volume(const std::filesystem::path& dir, const FormatOptions& o);
+
+struct VolumeOptions {
+  std::string exclusion = std::string(exclusion::kDefaultScheme);
+  bool allow_broken = false;  // accept schemes that are broken on purpose (torture, tests)
+  bool canary = false;        // fill freed blocks and check them at reuse
+  bool trace = false;         // keep the OwnerMap
+};
+
+struct VolumeCounters {
+  Counter invalidates, zaps, zapped_pages, zero_blocks, zero_commits, retries;
+  Histogram invalidate_ns;
+};
+
+class Volume {
+ public:
+  // Mounts: takes the lock, recovers (deferred frees are zapped, then freed; orphans are removed). Throws
+  // EBUSY naming the holder, EUCLEAN, ENOTSUP, EINVAL.
+  Volume(const std::filesystem::path& dir, const VolumeOptions& o);
+  ~Volume();  // clean unmount; no handle or mapping may be left
+  Volume(const Volume&) = delete;
+  Volume& operator=(const Volume&) = delete;
+
+  // --- paths: absolute, '/'-separated; "" components are skipped, "." and ".." resolved
+  std::shared_ptr<Inode> open(std::string_view path, int flags, uint32_t mode, uint32_t uid, uint32_t gid);
+  void mkdir(std::string_view path, uint32_t mode, uint32_t uid, uint32_t gid);
+  void rmdir(std::string_view path);
+  void unlink(std::string_view path);
+  void rename(std::string_view from, std::string_view to);
+  std::vector<meta::DirEntry> list(std::string_view path, uint64_t cookie, size_t max);
+  meta::InodeAttr stat(std::string_view path);
+  Ino lookup(std::string_view path);
+
+  // --- references on an Inode from open()
+  std::shared_ptr<Inode> get(Ino ino) { return inodes_.get(ino); }
+  void ref(Inode& i) { inodes_.ref(i); }
+  void put(Inode& i) { inodes_.put(i); }
+  std::shared_ptr<Inode> peek(Ino ino) { return inodes_.peek(ino); }
+  meta::InodeAttr getattr(Inode& i);
+
+  // --- data (io.cc). The buffers are the manager's, never memory that a client mapped from a file.
+  size_t read(Inode& i, std::span<std::byte> out, uint64_t offset, Wait wait = Wait::kBlock);
+  size_t write(Inode& i, std::span<const std::byte> in, uint64_t offset, Wait wait = Wait::kBlock);
+  uint64_t append(Inode& i, std::span<const std::byte> in, Wait wait = Wait::kBlock);  // returns the offset
+  void fsync(Inode& i);
+
+  // --- size and holes (invalidate.cc, grow.cc). `client`: who asked, for the trace.
+  void truncate(Inode& i, uint64_t size, Wait wait = Wait::kBlock, uint64_t client = 0);
+  void punch(Inode& i, uint64_t offset, uint64_t length, Wait wait = Wait::kBlock, uint64_t client = 0);
+  void zero_range(Inode& i, uint64_t offset, uint64_t length, Wait wait = Wait::kBlock, uint64_t client = 0);
+  void preallocate(Inode& i, uint64_t offset, uint64_t length, bool keep_size, Wait wait = Wait::kBlock);
+
+  // Makes free space of what is only held: reservations and zero blocks of all inodes but those busy.
+  // Called with lock entries held: takes nothing it would have to wait for.
+  uint64_t reclaim();
+  // Reserved blocks for `i`; an ENOSPC is first answered by reclaim(). Throws Error(ENOSPC).
+  FileExtent take_blocks(Inode& i, Pgoff p, uint64_t want, PageRange hole, const std::optional<FileExtent>& before);
+  // Something was freed: called after each operation that did, with no lock held.
+  void on_freed(std::function<void()> f) { on_freed_ = std::move(f); }
+
+  Region& region() { return *region_; }
+  meta::Store& store() { return *store_; }
+  OwnerMap* owners() { return owners_.get(); }
+  VolumeCounters& counters() { return counters_; }
+  const exclusion::SchemeInfo& scheme() const { return *scheme_; }
+  const VolumeOptions& options() const { return options_; }
+  const std::filesystem::path& dir() const { return dir_; }
+  meta::Superblock superblock() const { return store_->superblock(); }
+
+ private:
+  friend class BlockRun;
+  struct Parent {
+    Ino dir;
+    std::string name;
+  };
+  Parent resolve_parent(std::string_view path);
+  void recover();
+  void evict(Inode& i);
+  void unlinked(const meta::Unlinked& u);
+  struct Stuck {  // blocks that left their file; id: their record on the deferred-free list
+    uint64_t id = 0;
+    std::vector<Extent> extents, zeros;
+  };
+  void invalidate(Inode& i, PageRange pages, PageRange whole, std::optional<uint64_t> new_size, Wait wait,
+                  BlockEvent what, uint64_t client, const std::function<void()>& edges);
+  void split_edges(Inode& i, PageRange pages, PageRange whole, Wait wait);
+  void give_back(Inode& i, const meta::Removed& removed, const std::vector<Extent>& zeros, PageRange whole,
+                 BlockEvent what, uint64_t client);
+  bool try_zap(const Stuck& s);
+  void finish(const Stuck& s);
+  void retry_stuck();
+  void zero_bytes(Inode& i, uint64_t from, uint64_t to);
+  void zero_edges(Inode& i, uint64_t offset, uint64_t end, PageRange whole);
+  void forget_written(Inode& i, PageRange r);
+  void grow(Inode& i, uint64_t size, Wait wait);
+  void prepare_growth(Inode& i, uint64_t old_size, Wait wait);
+  size_t write_at(Inode& i, std::span<const std::byte> in, uint64_t offset, bool extend, Wait wait);
+  void touch_mtime(Inode& i);
+
+  const std::filesystem::path dir_;
+  const VolumeOptions options_;
+  const exclusion::SchemeInfo* scheme_;
+  UniqueFd lock_;
+  std::unique_ptr<meta::Store> store_;
+  std::unique_ptr<Region> region_;
+  std::unique_ptr<OwnerMap> owners_;
+  InodeTable inodes_;
+  VolumeCounters counters_;
+  std::function<void()> on_freed_;
+  Mutex stuck_mutex_{LockRank::kLeaf, "volume stuck"};
+  std::vector<Stuck> stuck_ GUARDED_BY(stuck_mutex_);  // could not be zapped
+  std::unique_ptr<Refill> refill_;                     // last: its thread uses the others
+};
+
+}  // namespace pmfs
