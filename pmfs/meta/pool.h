@@ -71,6 +71,7 @@ class transaction {
     void* snapshots = nullptr;
     void* intents = nullptr;
     size_t snapshots_bytes = 0, intents_bytes = 0;
+    size_t min_allocation = 0;  // round allocations up to this: one size class, the one of the reserve
   };
 
   // Runs `f` in a transaction: all of its stores to snapshotted ranges and its allocations are durable when
@@ -106,6 +107,8 @@ template <class T>
 class p {
  public:
   p() = default;
+  p(const p&) = default;
+  p& operator=(const p&) = delete;  // would store without a snapshot
   p& operator=(const T& v) {
     transaction::snapshot(&value_);
     value_ = v;

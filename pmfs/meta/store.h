@@ -41,7 +41,7 @@ struct InodeAttr {
   Ino ino{};
   uint32_t mode = 0;  // S_IF… | permissions
   uint32_t uid = 0, gid = 0, nlink = 0;
-  uint64_t size = 0;    // bytes
+  uint64_t size = 0;    // bytes; of a directory: its number of entries
   uint64_t blocks = 0;  // owned blocks, unwritten ones included
   int64_t atime_ns = 0, mtime_ns = 0, ctime_ns = 0, btime_ns = 0;
   uint64_t generation = 0;  // distinguishes reuses of an ino
@@ -90,7 +90,8 @@ class Store {
   virtual Ino create(Ino dir, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid) = 0;  // S_IFREG; EEXIST
   virtual Ino mkdir(Ino dir, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid) = 0;   // EEXIST
   virtual Unlinked unlink(Ino dir, std::string_view name) = 0;                                        // EISDIR
-  virtual void rmdir(Ino dir, std::string_view name) = 0;                                             // ENOTEMPTY
+  // ENOTEMPTY. The directory is an orphan then, as a file is, until free_inode(): front ends may still know it.
+  virtual Unlinked rmdir(Ino dir, std::string_view name) = 0;
   // POSIX rename, atomic; `replaced` is the file or directory that was there. EINVAL: a directory into
   // itself; EISDIR, ENOTDIR, ENOTEMPTY.
   virtual std::optional<Unlinked> rename(Ino sdir, std::string_view sname, Ino ddir, std::string_view dname) = 0;

@@ -1,0 +1,324 @@
+// StoreImpl::check(): reads everything and believes nothing.
+#include <sys/stat.h>
+
+#include "pmfs/meta/directory.h"
+#include "pmfs/meta/store_impl.h"
+#include "pmfs/meta/superblock.h"
+
+namespace pmfs::meta {
+namespace {
+
+constexpr size_t kMostFindings = 1000;
+
+class Bits {
+ public:
+  explicit Bits(uint64_t n) : word_((n + 63) / 64) {}
+  bool test(uint64_t i) const { return (word_[i / 64] >> (i % 64) & 1) != 0; }
+  bool test_and_set(uint64_t i) {
+    bool was = test(i);
+    word_[i / 64] |= uint64_t{1} << (i % 64);
+    return was;
+  }
+  uint64_t word(size_t i) const { return i < word_.size() ? word_[i] : 0; }
+
+ private:
+  std::vector<uint64_t> word_;
+};
+
+}  // namespace
+
+class Checker {
+ public:
+  explicit Checker(StoreImpl& s)
+      : s_(s), m_(s.m_), blocks_(m_.root->sb.blocks), owned_(blocks_), refs_(s.inodes_.next()), subdirs_(refs_.size()),
+        reached_(refs_.size()) {}
+
+  std::vector<std::string> run() REQUIRES_SHARED(s_.meta_mu_) {
+    if (superblock_checksum(m_.root->sb) != m_.root->sb.checksum) add("superblock: checksum does not match");
+    if (check_inode_table()) {
+      check_free_inodes();
+      for (uint64_t n = 1; n < refs_.size(); ++n) check_inode(n);
+      check_links();
+      check_tree();
+      check_orphans();
+    }
+    check_deferred();
+    check_bitmap();
+    check_ballast();
+    check_block_map();
+    return std::move(findings_);
+  }
+
+ private:
+  template <class... A>
+  void add(fmt::format_string<A...> f, A&&... a) {
+    if (findings_.size() < kMostFindings) findings_.push_back(fmt::format(f, std::forward<A>(a)...));
+  }
+  bool inside(uint64_t off, uint64_t bytes) const {
+    uint64_t pool = m_.root->sb.pool_bytes;
+    return off != 0 && off % 8 == 0 && off < pool && bytes <= pool - off;
+  }
+  bool valid_ino(uint64_t n) const { return n > 0 && n < refs_.size() && s_.inodes_.slot(n) != nullptr; }
+
+  bool check_inode_table() {
+    const InodeTop* top = m_.pop.direct(m_.root->inodes.top);
+    for (uint64_t chunk = 0; chunk * InodeChunk::kInodes < refs_.size(); ++chunk) {
+      auto page = top->page[chunk / InodePage::kChunks];
+      if (inside(page.off, sizeof(InodePage)) &&
+          inside(m_.pop.direct(page)->chunk[chunk % InodePage::kChunks].off, sizeof(InodeChunk))) {
+        continue;
+      }
+      add("inode table: the chunk of inode {} is missing; names and extents can't be checked",
+          chunk * InodeChunk::kInodes);
+      return false;
+    }
+    return true;
+  }
+
+  void check_free_inodes() {
+    uint64_t free = 0, listed = 0;
+    for (uint64_t n = 1; n < refs_.size(); ++n) free += s_.inodes_.slot(n)->state == InodeMedia::kFree;
+    for (uint64_t n = m_.root->inodes.free; n != 0 && listed <= free; n = s_.inodes_.slot(n)->list_next) {
+      if (!valid_ino(n) || s_.inodes_.slot(n)->state != InodeMedia::kFree) {
+        add("inode {}: on the list of free inodes, but it is not a free one", n);
+        return;
+      }
+      ++listed;
+    }
+    if (listed != free) add("inode table: {} inodes are free, {} are on the list", free, listed);
+    uint64_t used = refs_.size() - 1 - free;
+    if (used != m_.root->inodes.used) add("inode table: {} inodes used, but {} counted", used, m_.root->inodes.used.get());
+  }
+
+  void own(Extent e, const std::string& who) {
+    if (e.count == 0 || e.first.v >= blocks_ || e.count > blocks_ - e.first.v) {
+      add("{}: blocks {} to {} are outside of the region of {} blocks", who, e.first.v, e.first.v + e.count - 1, blocks_);
+      return;
+    }
+    for (uint64_t b = e.first.v; b < e.end().v; ++b)
+      if (owned_.test_and_set(b)) add("{}: block {} belongs to something else too", who, b);
+  }
+
+  void check_inode(uint64_t n) {
+    InodeMedia* i = s_.inodes_.slot(n);
+    if (i->state == InodeMedia::kFree) return;
+    std::string who = fmt::format("inode {}", n);
+    if (i->state > InodeMedia::kOrphan) add("{}: state {} is unknown", who, i->state);
+    if (!S_ISDIR(i->mode) && !S_ISREG(i->mode)) add("{}: mode {:o} is of no known type", who, i->mode);
+    if (!BTree(m_.pop, &i->map).check(who, m_.root->sb.pool_bytes, &findings_)) return;
+    if (S_ISDIR(i->mode))
+      check_entries(n, i);
+    else
+      check_extents(i, who);
+  }
+
+  void check_extents(InodeMedia* i, const std::string& who) {
+    uint64_t blocks = 0;
+    FileExtent prev;
+    BTree(m_.pop, &i->map).visit(0, [&](const Record& r) {
+      FileExtent e = extent_of(r);
+      if (e.count == 0 || e.end() > kEndOfFile || e.end() < e.pgoff) {
+        add("{}: extent at page {} of {} pages is impossible", who, e.pgoff.v, e.count);
+        return true;
+      }
+      if (prev.count > 0 && prev.end() > e.pgoff) add("{}: extents overlap at page {}", who, e.pgoff.v);
+      if (prev.count > 0 && prev.end() == e.pgoff && prev.pfn + prev.count == e.pfn && prev.unwritten == e.unwritten) {
+        add("{}: extents at page {} should be one", who, e.pgoff.v);
+      }
+      own(e.blocks(), who);
+      blocks += e.count;
+      prev = e;
+      return true;
+    });
+    if (blocks != i->blocks) add("{}: i_blocks is {}, the extents have {}", who, i->blocks, blocks);
+    if (i->size > kMaxFileBytes) add("{}: size {} is impossible", who, i->size);
+  }
+
+  void check_entries(uint64_t n, InodeMedia* dir) {
+    Directory d(m_, dir);
+    if (dir->blocks != 0) add("inode {}: a directory with {} blocks", n, dir->blocks);
+    BTree(m_.pop, &dir->map).visit(0, [&](const Record& r) {
+      const Name* name = m_.pop.direct(persistent_ptr<Name>{r.a});
+      if (!inside(r.a, sizeof(Name)) || !inside(r.a, offsetof(Name, bytes) + name->length) || name->length > kMaxName) {
+        add("inode {}: the name of entry {:#x} is damaged", n, r.key);
+        return true;
+      }
+      std::string text(reinterpret_cast<const char*>(name) + offsetof(Name, bytes), name->length);
+      if (d.hash_of(text) != r.key / Directory::kSequence * Directory::kSequence) {
+        add("inode {}: entry \"{}\" has the hash of another name", n, text);
+      }
+      if (!valid_ino(r.b) || s_.inodes_.slot(r.b)->state == InodeMedia::kFree) {
+        add("inode {}: entry \"{}\" is for inode {}, which does not exist", n, text, r.b);
+        return true;
+      }
+      ++refs_[r.b];
+      const InodeMedia* target = s_.inodes_.slot(r.b);
+      if (!S_ISDIR(target->mode)) return true;
+      ++subdirs_[n];
+      if (target->parent != n) add("inode {}: its parent is {}, but it is in directory {}", r.b, target->parent, n);
+      return true;
+    });
+  }
+
+  void check_links() {
+    for (uint64_t n = 1; n < refs_.size(); ++n) {
+      const InodeMedia* i = s_.inodes_.slot(n);
+      if (i->state == InodeMedia::kFree) continue;
+      bool dir = S_ISDIR(i->mode);
+      uint64_t names = refs_[n] + (n == to_u64(kRootIno) ? 1 : 0);
+      uint64_t nlink = dir && i->state == InodeMedia::kLive ? 2 + subdirs_[n] : names;
+      if (i->nlink != nlink) add("inode {}: nlink is {}, should be {}", n, i->nlink, nlink);
+      if (i->state == InodeMedia::kOrphan && names != 0) add("inode {}: an orphan with a name", n);
+      if (i->state == InodeMedia::kLive && names == 0) add("inode {}: neither a name nor on the orphan list", n);
+      if (dir && names > 1) add("inode {}: a directory with {} names", n, names);
+    }
+  }
+
+  // From the root down: directories that are only reached from themselves stay unreached.
+  void check_tree() {
+    std::vector<uint64_t> todo{to_u64(kRootIno)};
+    if (!valid_ino(to_u64(kRootIno)) || !S_ISDIR(s_.inodes_.slot(1)->mode)) {
+      add("inode 1: the root directory is not a directory");
+      return;
+    }
+    reached_.test_and_set(todo.back());
+    std::vector<std::string> known;  // damage reported before
+    while (!todo.empty()) {
+      InodeMedia* dir = s_.inodes_.slot(todo.back());
+      todo.pop_back();
+      BTree tree(m_.pop, &dir->map);
+      if (!tree.check("", m_.root->sb.pool_bytes, &known)) continue;
+      tree.visit(0, [&](const Record& r) {
+        if (valid_ino(r.b) && S_ISDIR(s_.inodes_.slot(r.b)->mode) && !reached_.test_and_set(r.b)) todo.push_back(r.b);
+        return true;
+      });
+    }
+    for (uint64_t n = 1; n < refs_.size(); ++n) {
+      const InodeMedia* i = s_.inodes_.slot(n);
+      if (i->state == InodeMedia::kLive && S_ISDIR(i->mode) && !reached_.test(n)) {
+        add("inode {}: a directory that can't be reached from the root", n);
+      }
+    }
+  }
+
+  void check_orphans() {
+    uint64_t marked = 0, listed = 0, prev = 0;
+    for (uint64_t n = 1; n < refs_.size(); ++n) marked += s_.inodes_.slot(n)->state == InodeMedia::kOrphan;
+    for (uint64_t n = m_.root->orphan_head; n != 0 && listed <= marked; n = s_.inodes_.slot(n)->list_next) {
+      if (!valid_ino(n) || s_.inodes_.slot(n)->state != InodeMedia::kOrphan) {
+        add("inode {}: on the orphan list, but it is not an orphan", n);
+        return;
+      }
+      if (s_.inodes_.slot(n)->list_prev != prev) add("inode {}: orphan list: wrong predecessor", n);
+      prev = n;
+      ++listed;
+    }
+    if (listed != marked) add("orphan list: {} inodes are orphans, {} are on the list", marked, listed);
+  }
+
+  void check_deferred() {
+    uint64_t prev = 0, seen = 0, most = m_.root->sb.pool_bytes / 64;
+    for (uint64_t off = m_.root->deferred_head.get().off; off != 0; ++seen) {
+      const DeferredMedia* b = m_.pop.direct(persistent_ptr<DeferredMedia>{off});
+      if (seen > most || !inside(off, offsetof(DeferredMedia, entry)) || b->count == 0 || b->count > b->capacity ||
+          b->capacity > DeferredMedia::kEntries || !inside(off, offsetof(DeferredMedia, entry) + b->capacity * sizeof(DeferredEntry))) {
+        add("deferred-free list: record at {:#x} is damaged", off);
+        return;
+      }
+      if (b->prev.off != prev) add("deferred-free list: record at {:#x} has a wrong predecessor", off);
+      if (b->id == 0 || b->id >= m_.root->deferred_next_id) add("deferred-free list: id {} was never given", b->id);
+      std::string who = fmt::format("deferred-free record {}", b->id);
+      const DeferredEntry* entries = &b->entry[0];
+      for (uint64_t k = 0; k < b->count; ++k) {
+        if (entries[k].b != DeferredEntry::kSubtree) {
+          own({Pfn(entries[k].a), entries[k].b}, who);
+          continue;
+        }
+        persistent_ptr<Node> n{entries[k].a};
+        Tree t{n, 0};
+        std::vector<std::string> found;  // its count of records is not known
+        BTree(m_.pop, &t).check(who, m_.root->sb.pool_bytes, &found);
+        std::erase_if(found, [](const std::string& s) { return s.find("counted") != s.npos; });
+        findings_.insert(findings_.end(), found.begin(), found.end());
+        if (!found.empty()) continue;
+        BTree::visit_subtree(m_.pop, n, [&](const Record& r) {
+          own(extent_of(r).blocks(), who);
+          return true;
+        });
+      }
+      prev = off;
+      off = b->next.off;
+    }
+  }
+
+  void check_bitmap() {
+    for (uint64_t g = 0; g < s_.bitmap_.groups(); ++g) {
+      const uint64_t* words = s_.bitmap_.words(g);
+      if (words != nullptr && !inside(m_.pop.pptr(words).off, sizeof(Bitmap))) {
+        add("block group {}: its bitmap is missing", g);
+        continue;
+      }
+      uint64_t used = 0;
+      for (uint64_t w = 0; w < kGroupWords; ++w) {
+        uint64_t media = words != nullptr ? words[w] : 0, owned = owned_.word(g * kGroupWords + w);
+        used += static_cast<uint64_t>(__builtin_popcountll(media));
+        for (uint64_t wrong = media ^ owned; wrong != 0; wrong &= wrong - 1) {
+          uint64_t bit = static_cast<uint64_t>(__builtin_ctzll(wrong)), block = g * kGroupBlocks + w * 64 + bit;
+          bool in_use = (media >> bit & 1) != 0;
+          add("block {}: {} in the bitmap, but {}", block, in_use ? "used" : "free", in_use ? "nobody's" : "owned");
+        }
+      }
+      if (used != s_.bitmap_.used(g)) add("block group {}: {} blocks used, but {} counted", g, used, s_.bitmap_.used(g));
+    }
+  }
+
+  void check_ballast() {
+    uint64_t n = 0;
+    for (auto b = m_.root->ballast_head.get(); b && n <= Ballast::kFull; b = m_.pop.direct(b)->next, ++n) {
+      if (inside(b.off, sizeof(BallastMedia))) continue;
+      add("ballast: object at {:#x} is damaged", b.off);
+      return;
+    }
+    if (n != m_.root->ballast_count) add("ballast: {} objects, but {} counted", n, m_.root->ballast_count.get());
+  }
+
+  // What the allocator believes, against the media.
+  void check_block_map() REQUIRES_SHARED(s_.meta_mu_) {
+    MutexLock a(s_.alloc_mu_);
+    uint64_t free = 0;
+    for (uint64_t g = 0; g < s_.bitmap_.groups(); ++g) {
+      free += s_.map_.free_of(g);
+      const uint64_t* busy = s_.map_.busy_words(g);
+      if (busy == nullptr) {
+        if (s_.map_.free_of(g) != s_.map_.size_of(g) - s_.bitmap_.used(g)) add("block group {}: the allocator's free count is wrong", g);
+        continue;
+      }
+      const uint64_t* reserved = s_.map_.reserved_words(g);
+      const uint64_t* media = s_.bitmap_.words(g);
+      uint64_t taken = 0;
+      for (uint64_t w = 0; w < kGroupWords; ++w) {
+        uint64_t used = media != nullptr ? media[w] : 0;
+        taken += static_cast<uint64_t>(__builtin_popcountll(busy[w]));
+        if (busy[w] != (used | reserved[w])) add("block group {}: the allocator is wrong about word {}", g, w);
+        if ((used & reserved[w]) != 0) add("block group {}: blocks of word {} are used and reserved", g, w);
+      }
+      if (taken + s_.map_.free_of(g) != s_.map_.size_of(g)) add("block group {}: the allocator's free count is wrong", g);
+    }
+    if (free != s_.map_.free()) add("allocator: {} blocks are free, but {} counted", free, s_.map_.free());
+  }
+
+  StoreImpl& s_;
+  Media& m_;
+  const uint64_t blocks_;
+  Bits owned_;
+  std::vector<uint32_t> refs_, subdirs_;  // names of an inode, directories in a directory
+  Bits reached_;
+  std::vector<std::string> findings_;
+};
+
+std::vector<std::string> StoreImpl::check() {
+  ReaderLock l(meta_mu_);
+  return Checker(*this).run();
+}
+
+}  // namespace pmfs::meta

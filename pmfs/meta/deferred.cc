@@ -1,0 +1,141 @@
+#include "pmfs/meta/deferred.h"
+
+#include <algorithm>
+
+namespace pmfs::meta {
+namespace {
+
+constexpr size_t kExtentsPerStep = 256;
+constexpr uint64_t kBlocksPerStep = 64 * kGroupBlocks;  // their bitmaps go to the undo log
+
+size_t bytes_for(size_t entries) { return offsetof(DeferredMedia, entry) + entries * sizeof(DeferredEntry); }
+DeferredEntry* entries_of(DeferredMedia* b) { return &b->entry[0]; }
+const DeferredEntry* entries_of(const DeferredMedia* b) { return &b->entry[0]; }
+
+}  // namespace
+
+Deferred::Deferred(Media& m) : m_(m) {
+  for (auto b = m_.root->deferred_head.get(); b; b = m_.pop.direct(b)->next)
+    index_[m_.pop.direct(b)->id].push_back(b);
+}
+
+uint64_t Deferred::add(const ExtentMap::Taken& t) {
+  std::vector<DeferredEntry> entries;
+  entries.reserve(t.pieces.size() + t.subtrees.size());
+  for (const Extent& e : t.pieces) entries.push_back({e.first.v, e.count});
+  for (auto n : t.subtrees) entries.push_back({n.off, DeferredEntry::kSubtree});
+  uint64_t id = m_.root->deferred_next_id;
+  m_.root->deferred_next_id = id + 1;
+  added_.clear();
+  for (size_t i = 0; i < entries.size();) {
+    size_t n = std::min<size_t>(entries.size() - i, DeferredMedia::kEntries);
+    Block ptr = make_persistent<DeferredMedia>(bytes_for(n));
+    DeferredMedia* b = m_.pop.direct(ptr);
+    b->id = id;
+    b->count = b->capacity = n;
+    std::copy_n(entries.begin() + static_cast<ptrdiff_t>(i), n, entries_of(b));
+    b->next = m_.root->deferred_head;
+    if (b->next) {
+      DeferredMedia* old = m_.pop.direct(b->next);
+      transaction::snapshot(&old->prev);
+      old->prev = ptr;
+    }
+    m_.root->deferred_head = ptr;
+    added_.push_back(ptr);
+    i += n;
+  }
+  return id;
+}
+
+void Deferred::committed_add(uint64_t id) { index_.emplace(id, std::move(added_)); }
+
+void Deferred::unlink(Block ptr) {
+  DeferredMedia* b = m_.pop.direct(ptr);
+  if (b->next) {
+    DeferredMedia* n = m_.pop.direct(b->next);
+    transaction::snapshot(&n->prev);
+    n->prev = b->prev;
+  }
+  if (b->prev) {
+    DeferredMedia* n = m_.pop.direct(b->prev);
+    transaction::snapshot(&n->next);
+    n->next = b->next;
+  } else {
+    m_.root->deferred_head = b->next;
+  }
+  delete_persistent(m_.pop, ptr);
+}
+
+Deferred::Progress Deferred::finish_some(uint64_t id, BlockBitmap& bitmap) {
+  Progress p;
+  uint64_t blocks = 0;
+  auto give_back = [&](Extent e) {
+    bitmap.clear(e);
+    p.freed.push_back(e);
+    blocks += e.count;
+  };
+  std::vector<Record> leaf;
+  const std::vector<Block>& list = index_.at(id);
+  for (size_t i = list.size(); i-- > 0;) {
+    DeferredMedia* b = m_.pop.direct(list[i]);
+    bool counted = false;
+    while (b->count > 0) {
+      if (p.freed.size() >= kExtentsPerStep || blocks >= kBlocksPerStep) return p;
+      const DeferredEntry& e = entries_of(b)[b->count - 1];
+      bool used_up = true;
+      if (e.b == DeferredEntry::kSubtree) {
+        leaf.clear();
+        used_up = BTree::pop_leaf(m_.pop, {e.a}, &leaf);
+        for (const Record& r : leaf) give_back(extent_of(r).blocks());
+      } else {
+        give_back({Pfn(e.a), e.b});
+      }
+      if (!used_up) continue;
+      if (!counted) transaction::snapshot(&b->count);
+      counted = true;
+      --b->count;
+    }
+    unlink(list[i]);
+    ++p.emptied;
+  }
+  p.done = true;
+  return p;
+}
+
+void Deferred::committed_finish(uint64_t id, const Progress& p) {
+  auto it = index_.find(id);
+  it->second.resize(it->second.size() - p.emptied);
+  if (p.done) index_.erase(it);
+}
+
+std::vector<Extent> Deferred::extents_of(const DeferredMedia* b) const {
+  std::vector<Extent> out;
+  for (size_t i = 0; i < b->count; ++i) {
+    const DeferredEntry& e = entries_of(b)[i];
+    if (e.b != DeferredEntry::kSubtree) {
+      out.push_back({Pfn(e.a), e.b});
+      continue;
+    }
+    BTree::visit_subtree(m_.pop, {e.a}, [&](const Record& r) {
+      out.push_back(extent_of(r).blocks());
+      return true;
+    });
+  }
+  return out;
+}
+
+std::vector<Removed> Deferred::all() const {
+  std::vector<Removed> out;
+  for (const auto& [id, list] : index_) {
+    Removed r{id, {}};
+    for (Block b : list) {
+      auto e = extents_of(m_.pop.direct(b));
+      r.extents.insert(r.extents.end(), e.begin(), e.end());
+    }
+    out.push_back(std::move(r));
+  }
+  std::sort(out.begin(), out.end(), [](const Removed& a, const Removed& b) { return a.id < b.id; });
+  return out;
+}
+
+}  // namespace pmfs::meta

@@ -1,0 +1,69 @@
+#include "pmfs/meta/hash.h"
+
+#include <array>
+#include <bit>
+#include <cstring>
+
+namespace pmfs::meta {
+namespace {
+
+constexpr std::array<uint32_t, 256> make_crc_table() {
+  std::array<uint32_t, 256> t{};
+  for (uint32_t i = 0; i < 256; ++i) {
+    uint32_t c = i;
+    for (int k = 0; k < 8; ++k) c = (c & 1) != 0 ? (c >> 1) ^ 0x82f63b78u : c >> 1;  // Castagnoli, reflected
+    t[i] = c;
+  }
+  return t;
+}
+constexpr auto kCrcTable = make_crc_table();
+
+struct Sip {
+  uint64_t a, b, c, d;
+  void round() {
+    a += b;
+    c += d;
+    b = std::rotl(b, 13) ^ a;
+    d = std::rotl(d, 16) ^ c;
+    a = std::rotl(a, 32);
+    c += b;
+    a += d;
+    b = std::rotl(b, 17) ^ c;
+    d = std::rotl(d, 21) ^ a;
+    c = std::rotl(c, 32);
+  }
+  void word(uint64_t w) {
+    d ^= w;
+    round();
+    round();
+    a ^= w;
+  }
+};
+
+}  // namespace
+
+uint32_t crc32c(const void* data, size_t bytes) {
+  const auto* p = static_cast<const uint8_t*>(data);
+  uint32_t c = ~0u;
+  for (size_t i = 0; i < bytes; ++i) c = kCrcTable[(c ^ p[i]) & 0xff] ^ (c >> 8);
+  return ~c;
+}
+
+uint64_t siphash(const uint64_t key[2], std::string_view s) {
+  Sip v{key[0] ^ 0x736f6d6570736575, key[1] ^ 0x646f72616e646f6d, key[0] ^ 0x6c7967656e657261,
+        key[1] ^ 0x7465646279746573};
+  size_t i = 0;
+  for (; i + 8 <= s.size(); i += 8) {
+    uint64_t w;
+    std::memcpy(&w, s.data() + i, 8);
+    v.word(w);
+  }
+  uint64_t last = uint64_t{s.size()} << 56;
+  for (size_t k = 0; i + k < s.size(); ++k) last |= uint64_t{static_cast<uint8_t>(s[i + k])} << (8 * k);
+  v.word(last);
+  v.c ^= 0xff;
+  for (int r = 0; r < 4; ++r) v.round();
+  return v.a ^ v.b ^ v.c ^ v.d;
+}
+
+}  // namespace pmfs::meta

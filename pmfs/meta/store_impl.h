@@ -1,0 +1,103 @@
+// The Store of store.h: the parts put together under two locks.
+//
+// Not every member takes both: what only looks at metadata takes meta_mu_ shared; every transaction takes it
+// alone; the block map has its own mutex so that a fault can reserve a block while a transaction runs.
+#pragma once
+
+#include "pmfs/base/mutex.h"
+#include "pmfs/meta/ballast.h"
+#include "pmfs/meta/block_map.h"
+#include "pmfs/meta/deferred.h"
+#include "pmfs/meta/inode_table.h"
+#include "pmfs/meta/store.h"
+
+namespace pmfs::meta {
+
+class StoreImpl final : public Store {
+ public:
+  explicit StoreImpl(Media m);
+
+  Superblock superblock() const override { return sb_; }
+  void mark_clean() override;
+
+  Ino lookup(Ino dir, std::string_view name) override;
+  Ino create(Ino dir, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid) override;
+  Ino mkdir(Ino dir, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid) override;
+  Unlinked unlink(Ino dir, std::string_view name) override;
+  Unlinked rmdir(Ino dir, std::string_view name) override;
+  std::optional<Unlinked> rename(Ino sdir, std::string_view sname, Ino ddir, std::string_view dname) override;
+  std::vector<DirEntry> list(Ino dir, uint64_t cookie, size_t max) override;
+  Ino parent(Ino dir) override;
+
+  InodeAttr getattr(Ino ino) override;
+  void set_mode(Ino ino, uint32_t mode, uint32_t uid, uint32_t gid) override;
+  void set_times(Ino ino, int64_t atime_ns, int64_t mtime_ns) override;
+  void grow_size(Ino ino, uint64_t size) override;
+  std::vector<Ino> orphans() override;
+  void free_inode(Ino ino) override;
+
+  std::optional<FileExtent> lookup_extent(Ino ino, Pgoff p) override;
+  std::vector<FileExtent> extents(Ino ino, PageRange r, size_t max) override;
+
+  Extent reserve(Pfn goal, uint64_t count, uint64_t align) override;
+  bool reserve_at(Extent e) override;
+  void unreserve(Extent e) override;
+  BlockState block_state(Pfn pfn) const override;
+
+  void commit_extent(Ino ino, const FileExtent& e, std::optional<uint64_t> new_size) override;
+  void mark_written(Ino ino, PageRange r, std::optional<uint64_t> new_size) override;
+  void mark_unwritten(Ino ino, PageRange r) override;
+  Removed remove_extents(Ino ino, PageRange r, std::optional<uint64_t> new_size) override;
+  void finish_free(uint64_t id) override;
+  std::vector<Removed> deferred() override;
+
+  Space space() const override;
+  std::vector<Extent> free_extents(Pfn from, size_t max) const override;
+  std::vector<std::string> check() override;
+
+ private:
+  // kGrow: refused before the room for freeing is touched. kNeeded: freeing, or what must work on a full
+  // pool like it; may use the ballast.
+  enum class Kind { kGrow, kNeeded };
+  // One transaction. `f` may run twice, the first time undone: it must not change anything in DRAM.
+  template <class F>
+  void run(Kind kind, F&& f) REQUIRES(meta_mu_) {
+    if (kind == Kind::kGrow && !ballast_.full()) {
+      ballast_.refill();
+      if (ballast_.low()) throw PoolFull();
+    }
+    auto body = [&] {
+      if (m_.root->clean != 0) m_.root->clean = 0;
+      f();
+    };
+    try {
+      transaction::run(m_.pop, body);
+    } catch (const PoolFull&) {
+      if (kind == Kind::kGrow) throw;
+      ballast_.release();
+      transaction::run(m_.pop, body, ballast_.logs());
+      ballast_.refill();
+    }
+  }
+
+  InodeMedia* directory(Ino ino) const REQUIRES_SHARED(meta_mu_);  // ENOENT, ENOTDIR
+  InodeMedia* file(Ino ino) const REQUIRES_SHARED(meta_mu_);       // ENOENT, EISDIR
+  Ino make(Ino dir, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid);
+  Unlinked remove(Ino dir, std::string_view name, bool want_dir);
+  void drop_name(InodeMedia* parent, Ino ino, InodeMedia* i);  // in a transaction
+  void set_flag(Ino ino, PageRange r, bool unwritten, std::optional<uint64_t> new_size);
+
+  friend class Checker;
+
+  Media m_;
+  Superblock sb_;
+  mutable SharedMutex meta_mu_{LockRank::kMeta, "metadata"};
+  mutable Mutex alloc_mu_{LockRank::kAllocator, "block map"};
+  InodeTable inodes_;
+  BlockBitmap bitmap_;
+  Ballast ballast_;
+  Deferred deferred_;
+  mutable BlockMap map_ GUARDED_BY(alloc_mu_);
+};
+
+}  // namespace pmfs::meta

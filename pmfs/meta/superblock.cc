@@ -1,0 +1,143 @@
+#include "pmfs/meta/superblock.h"
+
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstring>
+#include <ctime>
+
+#include "pmfs/meta/ballast.h"
+#include "pmfs/meta/hash.h"
+#include "pmfs/meta/inode_table.h"
+
+namespace pmfs::meta {
+namespace {
+
+void random_bytes(void* p, size_t n) {
+  if (getrandom(p, n, 0) != static_cast<ssize_t>(n)) fail(EIO, "no random bytes for the volume's uuid: {}", errno);
+}
+
+SuperblockMedia make_superblock(const Geometry& g, uint64_t pool_bytes, uint32_t hash_bits) {
+  SuperblockMedia sb{};
+  sb.magic = kMagic;
+  sb.version = kFormatVersion;
+  sb.root_bytes = sizeof(Root);
+  random_bytes(sb.uuid, sizeof(sb.uuid));
+  sb.uuid[6] = static_cast<uint8_t>((sb.uuid[6] & 0x0f) | 0x40);  // RFC 4122, version 4
+  sb.uuid[8] = static_cast<uint8_t>((sb.uuid[8] & 0x3f) | 0x80);
+  random_bytes(sb.hash_key, sizeof(sb.hash_key));
+  sb.hash_bits = hash_bits;
+  sb.blocks = g.blocks;
+  sb.region_kind = g.region_kind;
+  sb.geometry_flags = g.sparse ? SuperblockMedia::kSparse : 0;
+  sb.pool_bytes = pool_bytes;
+  sb.group_blocks = kGroupBlocks;
+  sb.format_time_ns = now_ns();
+  sb.checksum = superblock_checksum(sb);
+  return sb;
+}
+
+void validate(const std::string& path, const pool_base& pop, const Root* root, uint64_t file_bytes) {
+  const SuperblockMedia& sb = root->sb;
+  if (sb.magic != kMagic) {
+    fail(EUCLEAN, "{}: no pmfs superblock (magic {:#x}, not {:#x}): mkfs did not finish, or this is something else",
+         path, sb.magic, kMagic);
+  }
+  if (uint32_t sum = superblock_checksum(sb); sum != sb.checksum) {
+    fail(EUCLEAN, "{}: the superblock is damaged (checksum {:#010x}, not {:#010x})", path, sb.checksum, sum);
+  }
+  if (sb.version > kFormatVersion || sb.version == 0) {
+    fail(ENOTSUP, "{}: the volume has format version {}, this pmfs knows versions up to {}: use a newer pmfs", path,
+         sb.version, kFormatVersion);
+  }
+  if (uint64_t unknown = sb.features_incompat & ~kKnownIncompat; unknown != 0) {
+    fail(ENOTSUP, "{}: the volume needs incompatible features {:#x} unknown to this pmfs (format version {}): use a newer one",
+         path, unknown, kFormatVersion);
+  }
+  if (uint64_t unknown = sb.features_ro & ~kKnownRo; unknown != 0) {
+    fail(ENOTSUP, "{}: the volume has features {:#x} that this pmfs may not write to: use a newer one", path, unknown);
+  }
+  // A sum that is right over values that are not: somebody's own tool. Still no reason to crash.
+  auto inside = [&](uint64_t off, uint64_t bytes) { return off != 0 && off < file_bytes && bytes <= file_bytes - off; };
+  bool sane = sb.pool_bytes == file_bytes && sb.root_bytes == sizeof(Root) && sb.group_blocks == kGroupBlocks &&
+              sb.blocks > 0 && sb.blocks <= kMaxBlocks && sb.hash_bits > 0 && sb.hash_bits <= kHashBits &&
+              root->group_count == (sb.blocks + kGroupBlocks - 1) / kGroupBlocks &&
+              inside(root->groups.off, root->group_count * sizeof(GroupMedia)) &&
+              inside(root->inodes.top.off, sizeof(InodeTop)) && root->inodes.next <= kMaxInodes &&
+              inside(root->snapshot_log.off, LogMedia::kSnapshots) && inside(root->intent_log.off, LogMedia::kIntents) &&
+              root->clean <= 1;
+  if (!sane || pop.root_size() < sizeof(Root)) fail(EUCLEAN, "{}: the superblock or the root object is damaged", path);
+}
+
+}  // namespace
+
+int64_t now_ns() {
+  timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  return t.tv_sec * 1'000'000'000 + t.tv_nsec;
+}
+
+std::string layout_name(uint64_t pool_bytes) { return fmt::format("pmfs-{}", pool_bytes); }
+
+uint64_t default_pool_bytes(uint64_t blocks) {
+  constexpr uint64_t kMin = 16 << 20, kMax = uint64_t{4} << 30;
+  uint64_t bytes = std::clamp(blocks * (kBlockSize / 32), kMin, kMax);
+  return (bytes + kBlockSize - 1) / kBlockSize * kBlockSize;
+}
+
+uint32_t superblock_checksum(const SuperblockMedia& sb) { return crc32c(&sb, offsetof(SuperblockMedia, checksum)); }
+
+void format_pool(const std::filesystem::path& path, const Geometry& g, uint64_t pool_bytes, uint32_t hash_bits) {
+  if (g.blocks == 0 || g.blocks > kMaxBlocks) {
+    fail(EINVAL, "{}: a region of {} blocks: there must be 1 to {}", path.string(), g.blocks, kMaxBlocks);
+  }
+  if (pool_bytes == 0) pool_bytes = default_pool_bytes(g.blocks);
+  pool_bytes = pool_bytes / kBlockSize * kBlockSize;
+  if (pool_bytes < PMEMOBJ_MIN_POOL) {
+    fail(EINVAL, "{}: a metadata pool of {} bytes is too small: the least is {}", path.string(), pool_bytes,
+         PMEMOBJ_MIN_POOL);
+  }
+  pool_base pop = pool_base::create(path, layout_name(pool_bytes), pool_bytes);
+  try {
+    Root* root = static_cast<Root*>(pop.root(sizeof(Root)));
+    if (root == nullptr) throw PoolFull();
+    Media m{std::move(pop), root};
+    // Crash before: a pool without the magic, which open refuses. After: an empty volume.
+    transaction::run(m.pop, [&] {
+      transaction::snapshot(root);
+      root->group_count = (g.blocks + kGroupBlocks - 1) / kGroupBlocks;
+      root->groups = make_persistent<GroupTable>(root->group_count * sizeof(GroupMedia));
+      root->snapshot_log = make_persistent<LogMedia>(LogMedia::kSnapshots);
+      root->intent_log = make_persistent<LogMedia>(LogMedia::kIntents);
+      root->deferred_next_id = 1;
+      root->clean = 1;
+      Ballast(m).make();
+      InodeTable table(m);
+      table.format();
+      root->sb = make_superblock(g, pool_bytes, hash_bits);
+    });
+  } catch (...) {
+    std::error_code ignored;
+    std::filesystem::remove(path, ignored);
+    throw;
+  }
+}
+
+Media open_pool(const std::filesystem::path& path) {
+  struct stat st;
+  if (stat(path.c_str(), &st) != 0) {
+    int err = errno;
+    fail(err, "{}: cannot open the metadata pool: {}", path.string(), std::strerror(err));
+  }
+  if (!S_ISREG(st.st_mode)) fail(EUCLEAN, "{}: not a pmfs metadata pool: not a regular file", path.string());
+  auto bytes = static_cast<uint64_t>(st.st_size);
+  pool_base pop = pool_base::open(path, layout_name(bytes));
+  if (pop.root_size() < sizeof(Root)) fail(EUCLEAN, "{}: mkfs did not finish: the pool has no root", path.string());
+  Root* root = static_cast<Root*>(pop.root(sizeof(Root)));
+  if (root == nullptr) fail(EUCLEAN, "{}: the pool's root can't be read: {}", path.string(), pmemobj_errormsg());
+  validate(path.string(), pop, root, bytes);
+  return {std::move(pop), root};
+}
+
+}  // namespace pmfs::meta
