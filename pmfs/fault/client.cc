@@ -1,0 +1,49 @@
+#include "pmfs/fault/client.h"
+
+#include "pmfs/base/error.h"
+
+namespace pmfs::fault {
+
+void Client::add(std::shared_ptr<Mapping> m) {
+  WriterLock l(maps_mutex_);
+  auto next = maps_.lower_bound(m->va);
+  bool clash = (next != maps_.end() && next->second->va < m->end_va()) ||
+               (next != maps_.begin() && std::prev(next)->second->end_va() > m->va);
+  if (clash) fail(EINVAL, "mapping at {:#x}: overlaps another one of this client", m->va);
+  maps_.emplace(m->va, std::move(m));
+}
+
+std::shared_ptr<Mapping> Client::find(uint64_t address) const {
+  ReaderLock l(maps_mutex_);
+  auto it = maps_.upper_bound(address);
+  if (it == maps_.begin()) return nullptr;
+  --it;
+  return address < it->second->end_va() ? it->second : nullptr;
+}
+
+std::shared_ptr<Mapping> Client::remove(uint64_t mapping_id) {
+  WriterLock l(maps_mutex_);
+  for (auto it = maps_.begin(); it != maps_.end(); ++it) {
+    if (it->second->id != mapping_id) continue;
+    auto m = std::move(it->second);
+    maps_.erase(it);
+    m->unmapped();
+    return m;
+  }
+  return nullptr;
+}
+
+std::map<uint64_t, std::shared_ptr<Mapping>> Client::remove_all() {
+  WriterLock l(maps_mutex_);
+  for (auto& [va, m] : maps_) m->unmapped();
+  return std::move(maps_);
+}
+
+std::vector<std::shared_ptr<Mapping>> Client::mappings() const {
+  ReaderLock l(maps_mutex_);
+  std::vector<std::shared_ptr<Mapping>> v;
+  for (auto& [va, m] : maps_) v.push_back(m);
+  return v;
+}
+
+}  // namespace pmfs::fault

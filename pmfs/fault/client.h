@@ -1,0 +1,40 @@
+// Client: the fault side of one session: its userfaultfd, its mappings and what was counted of it.
+#pragma once
+
+#include <map>
+#include <memory>
+
+#include "pmfs/base/mutex.h"
+#include "pmfs/base/stats.h"
+#include "pmfs/fault/mapping.h"
+#include "pmfs/fault/uffd.h"
+
+namespace pmfs::fault {
+
+class Client {
+ public:
+  explicit Client(uint64_t client_id) : id(client_id) {}
+
+  const uint64_t id;
+  SigbusPage sigbus_page;
+  Counter faults, installs;
+  std::atomic<bool> starved{false};  // some page of it shows SIGBUS for want of space
+
+  // Set once, before the pagers know of the client.
+  void set_uffd(std::shared_ptr<Uffd> u) { uffd_ = std::move(u); }
+  const std::shared_ptr<Uffd>& uffd() const { return uffd_; }
+
+  // Throws Error(EINVAL) if it overlaps another mapping of this client.
+  void add(std::shared_ptr<Mapping> m);
+  std::shared_ptr<Mapping> find(uint64_t address) const;
+  std::shared_ptr<Mapping> remove(uint64_t mapping_id);  // null: no such mapping
+  std::map<uint64_t, std::shared_ptr<Mapping>> remove_all();
+  std::vector<std::shared_ptr<Mapping>> mappings() const;
+
+ private:
+  std::shared_ptr<Uffd> uffd_;
+  mutable SharedMutex maps_mutex_{LockRank::kSessionMaps, "client mappings"};
+  std::map<uint64_t, std::shared_ptr<Mapping>> maps_ GUARDED_BY(maps_mutex_);  // by first address
+};
+
+}  // namespace pmfs::fault

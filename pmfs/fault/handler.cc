@@ -1,0 +1,101 @@
+#include "pmfs/fault/handler.h"
+
+#include "pmfs/base/error.h"
+#include "pmfs/base/pause.h"
+#include "pmfs/base/sys.h"
+
+namespace pmfs::fault {
+
+void FaultHandler::handle(Client& client, const uffd_msg& m) {
+  if (m.event != UFFD_EVENT_PAGEFAULT) return;  // REMAP: reading it has let the agent's mremap go on
+  int64_t start = sys().monotonic_ns();
+  const uint64_t flags = m.arg.pagefault.flags, address = m.arg.pagefault.address & ~(kBlockSize - 1);
+  client.faults.add();
+  counters_.faults.add();
+  const bool wp = flags & UFFD_PAGEFAULT_FLAG_WP;
+  (wp ? counters_.wp : (flags & UFFD_PAGEFAULT_FLAG_MINOR) ? counters_.minor : counters_.missing).add();
+  PMFS_PAUSE_POINT("fault:event_read");
+  std::shared_ptr<Mapping> mapping = client.find(address);
+  if (!mapping) {
+    // Unmapped meanwhile, or never one of ours: it must not wait for ever, nor go round in circles.
+    counters_.stale.add();
+    if (client.uffd()->poison(address, kBlockSize) != 0) client.uffd()->wake(address, kBlockSize);
+    return;
+  }
+  fault(client, *mapping, mapping->pgoff_at(address), address, wp || (flags & UFFD_PAGEFAULT_FLAG_WRITE), wp);
+  counters_.fault_ns.record(sys().monotonic_ns() - start);
+}
+
+// lock entry -> i_size -> what backs the page -> allocate or commit -> install -> unlock
+void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, bool write, bool upgrade) {
+  Inode& inode = m.inode();
+  const FaultAround::Window window = m.around.at(p);
+  exclusion::FaultTicket ticket;
+  inode.exclusion->enter_fault({p, p + 1}, Wait::kBlock, &ticket);
+  Mapping::Installed result = Mapping::Installed::kDone;
+  bool beyond_eof = false, no_page = false;
+  {
+    BlockRun run = BlockRun::grab(volume_, inode, p, std::min(window.install, m.pages.end - p), Wait::kBlock);
+    PMFS_PAUSE_POINT("fault:entry_locked");
+    try {
+      if (run.kind() == BlockKind::kBeyondEof) {
+        beyond_eof = true;
+      } else {
+        if (run.kind() == BlockKind::kHole) run.allocate(window.allocate);
+        if (write) {
+          // A hole that is written in order gets its blocks ahead of the stores; otherwise only the touched page.
+          if (run.kind() == BlockKind::kZero || run.kind() == BlockKind::kUnwritten) run.shrink(window.allocate);
+          run.zero_unwritten();
+          run.commit();
+        } else {
+          run.keep_zero();
+          run.zero_unwritten();
+        }
+      }
+    } catch (const Error&) {
+      no_page = true;  // ENOSPC of blocks, of the tmpfs or of the metadata pool
+    }
+    PMFS_PAUSE_POINT("fault:resolved");
+    inode.exclusion->fault_resolved(&ticket);
+    PMFS_PAUSE_POINT("fault:before_install");
+    if (!beyond_eof && !no_page) {
+      uint64_t installed = 0;
+      if (run.writable()) run.mark_dirty();
+      if (OwnerMap* owners = volume_.owners())
+        owners->record(BlockEvent::kInstall, client.id, inode.ino, run.extent().pgoff, run.extent().blocks());
+      result = m.install(run, !run.writable(), upgrade, volume_.region(), &installed);
+      counters_.installed_pages.add(installed);
+      client.installs.add(installed);
+      m.around.covered(p, run.count());
+    }
+    PMFS_PAUSE_POINT("fault:installed");
+  }
+  inode.exclusion->leave_fault(&ticket);
+  if (beyond_eof) {
+    counters_.sigbus.add();
+    m.beyond_eof(p);
+  } else if (no_page || result == Mapping::Installed::kNoSpace) {
+    this->no_page(client, m, p, address);
+  } else if (result == Mapping::Installed::kRetry) {
+    counters_.retries.add();
+    client.uffd()->wake(address, kBlockSize);  // faults again: no state to keep here
+  } else if (result == Mapping::Installed::kGone) {
+    counters_.stale.add();
+    client.uffd()->wake(address, kBlockSize);
+  } else if (result == Mapping::Installed::kAgent) {
+    counters_.commands.add();
+  }
+}
+
+void FaultHandler::no_page(Client& client, Mapping& m, Pgoff p, uint64_t address) {
+  counters_.sigbus.add();
+  client.starved.store(true);
+  client.sigbus_page.raise_sigbus();
+  if (!m.no_page(p)) client.uffd()->wake(address, kBlockSize);
+}
+
+void FaultHandler::space_freed(Client& client) {
+  if (client.starved.exchange(false)) client.sigbus_page.try_again();
+}
+
+}  // namespace pmfs::fault

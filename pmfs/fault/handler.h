@@ -1,0 +1,34 @@
+// handle_fault: what one userfaultfd event comes to. The manager's dax_iomap_fault.
+#pragma once
+
+#include <memory>
+
+#include <linux/userfaultfd.h>
+
+#include "pmfs/base/stats.h"
+#include "pmfs/fault/client.h"
+
+namespace pmfs::fault {
+
+struct FaultCounters {
+  Counter faults, minor, missing, wp, installed_pages, retries, stale, sigbus, commands;
+  Histogram fault_ns;
+};
+
+class FaultHandler {
+ public:
+  explicit FaultHandler(Volume& volume) : volume_(volume) {}
+  // Any pager thread, no lock held. Never waits for a client; may wait for an invalidate of the page.
+  void handle(Client& client, const uffd_msg& m);
+  // Space was freed: pages that showed SIGBUS for want of it are tried again at their next touch.
+  static void space_freed(Client& client);
+  FaultCounters& counters() { return counters_; }
+
+ private:
+  void fault(Client& client, Mapping& m, Pgoff p, uint64_t address, bool write, bool upgrade);
+  void no_page(Client& client, Mapping& m, Pgoff p, uint64_t address);
+  Volume& volume_;
+  FaultCounters counters_;
+};
+
+}  // namespace pmfs::fault

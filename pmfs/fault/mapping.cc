@@ -1,0 +1,181 @@
+#include "pmfs/fault/mapping.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "pmfs/base/error.h"
+#include "pmfs/base/pause.h"
+
+namespace pmfs::fault {
+
+namespace {
+constexpr unsigned kMaxFailures = 3;
+}
+
+Mapping::Mapping(uint64_t id_, uint64_t va_, PageRange pages_, int prot_, int32_t fd_, InodeRef inode,
+                 std::shared_ptr<Sentinel> sentinel, std::shared_ptr<Uffd> uffd, Agent& agent)
+    : id(id_),
+      va(va_),
+      pages(pages_),
+      prot(prot_),
+      sentinel_fd(fd_),
+      inode_(std::move(inode)),
+      sentinel_(std::move(sentinel)),
+      uffd_(std::move(uffd)),
+      agent_(agent),
+      vmas_(pages_) {}
+
+Mapping::Installed Mapping::install(const BlockRun& run, bool protect, bool upgrade, Region& region,
+                                    uint64_t* installed_pages) {
+  const FileExtent& e = run.extent();
+  const Pgoff p = e.pgoff, limit = std::min(e.end(), pages.end);
+  *installed_pages = 0;
+  {
+    ReaderLock l(vma_mutex_);
+    if (gone()) return Installed::kGone;
+    Pgoff end = p;
+    while (end < limit) {
+      const VmaSegment& s = vmas_.at(end);
+      if (s.kind != VmaKind::kRegion || s.pending || s.pfn_at(end) != e.pfn_at(end)) break;
+      end = std::min(s.pages.end, limit);
+    }
+    if (end > p) {
+      bool present = false, populated = false;
+      for (Pgoff at = p; at < end;) {
+        uint64_t mapped = 0;
+        int err = uffd_->install(va_of(at), (end - at) * kBlockSize, protect, &mapped);
+        at += mapped >> kBlockShift;
+        *installed_pages += mapped >> kBlockShift;
+        if (err == 0) break;
+        if (err == EEXIST) {  // a PTE is there: install behind it
+          present = true;
+          ++at;
+        } else if (err == EFAULT && !populated) {  // the block has no page (the tmpfs was emptied under us)
+          try {
+            region.populate({e.pfn_at(at), end - at});
+          } catch (const Error&) {
+            return at > p ? Installed::kDone : Installed::kNoSpace;
+          }
+          populated = true;
+        } else if (err == EAGAIN) {
+          if (at > p) break;
+          return Installed::kRetry;
+        } else {
+          return Installed::kGone;
+        }
+      }
+      if (upgrade || (present && !protect)) {
+        int err = uffd_->unprotect(va_of(p), (end - p) * kBlockSize);
+        if (err == EAGAIN) return Installed::kRetry;
+      }
+      // EEXIST does not wake who faulted on a page that another install has filled meanwhile.
+      if (present) uffd_->wake(va_of(p), kBlockSize);
+      return Installed::kDone;
+    }
+    if (vmas_.at(p).pending) return Installed::kAgent;
+  }
+  WriterLock l(vma_mutex_);
+  if (gone()) return Installed::kGone;
+  const VmaSegment& s = vmas_.at(p);
+  if (s.pending) return Installed::kAgent;
+  if (s.kind == VmaKind::kRegion && s.pfn_at(p) == e.pfn) return Installed::kRetry;  // put in place meanwhile
+  PageRange r = around_run({p, e.pfn, limit - p, false});
+  if (vmas_.any_pending(r)) r = {p, p + 1};
+  command(r, VmaKind::kRegion, r.first < p ? e.pfn - (p - r.first) : e.pfn);
+  return Installed::kAgent;
+}
+
+// A VMA may cover more than the blocks that are there now: their neighbours in the same 2 MiB window of the
+// file are likely to get the neighbouring blocks, and a wrong guess is only a stale hint. Pages beyond the end of
+// the file stay on the sentinel, which raises SIGBUS without asking anybody.
+PageRange Mapping::around_run(const FileExtent& e) const {
+  PageRange r{e.pgoff, e.end()};
+  // What already has the right VMA needs no new one.
+  for (Pgoff p = r.first + 1; p < r.end; p = vmas_.at(p).pages.end) {
+    const VmaSegment& s = vmas_.at(p);
+    if (s.pending || (s.kind == VmaKind::kRegion && s.pfn_at(p) == e.pfn_at(p))) {
+      r.end = p;
+      break;
+    }
+  }
+  uint64_t window = r.first.v & ~(kHugeBlocks - 1);
+  PageRange within{std::max(Pgoff(window), pages.first),
+                   std::min({Pgoff((r.end.v + kHugeBlocks - 1) & ~(kHugeBlocks - 1)), pages.end,
+                             Pgoff(std::max(inode_->size_pages(), r.end.v))})};
+  PageRange wide = vmas_.widen(r, within, VmaKind::kSentinel);
+  uint64_t back = r.first - wide.first;
+  if (e.pfn.v < back) wide.first = r.first - e.pfn.v;
+  return wide;
+}
+
+uint64_t Mapping::command(PageRange r, VmaKind kind, Pfn pfn) {
+  VmaCommand c;
+  c.kind = kind;
+  c.pages = r;
+  c.va = va_of(r.first);
+  c.bytes = r.count() * kBlockSize;
+  c.offset = kind == VmaKind::kRegion ? pfn.bytes() : kind == VmaKind::kSentinel ? r.first.bytes() : 0;
+  c.mapping = shared_from_this();
+  vmas_.assign({r, kind, pfn, true});
+  return agent_.post(std::move(c));
+}
+
+void Mapping::beyond_eof(Pgoff p) {
+  {
+    WriterLock l(vma_mutex_);
+    if (gone()) return;
+    const VmaSegment& s = vmas_.at(p);
+    if (s.pending) return;
+    if (s.kind != VmaKind::kSentinel) {
+      PageRange r{p, s.pages.end};
+      while (r.end < pages.end && vmas_.at(r.end).kind != VmaKind::kSentinel && !vmas_.at(r.end).pending)
+        r.end = vmas_.at(r.end).pages.end;
+      command(r, VmaKind::kSentinel, Pfn(0));
+      return;
+    }
+  }
+  wake({p, p + 1});  // faults again on the sentinel: SIGBUS, or an event if the file has grown
+}
+
+bool Mapping::no_page(Pgoff p) {
+  {
+    WriterLock l(vma_mutex_);
+    if (gone()) return true;
+    const VmaSegment& s = vmas_.at(p);
+    if (s.pending) return true;
+    if (s.kind != VmaKind::kSigbus) {
+      command({p, p + 1}, VmaKind::kSigbus, Pfn(0));
+      return true;
+    }
+  }
+  return false;
+}
+
+uint64_t Mapping::map_ahead(const std::vector<FileExtent>& extents) {
+  uint64_t last = 0;
+  WriterLock l(vma_mutex_);
+  for (const FileExtent& e : extents) {
+    PageRange r{std::max(e.pgoff, pages.first), std::min(e.end(), pages.end)};
+    if (!r.empty() && !vmas_.any_pending(r)) last = command(r, VmaKind::kRegion, e.pfn_at(r.first));
+  }
+  return last;
+}
+
+void Mapping::vma_done(const VmaCommand& c, int err) {
+  PMFS_PAUSE_POINT("fault:vma_done");
+  {
+    WriterLock l(vma_mutex_);
+    Pfn pfn(c.kind == VmaKind::kRegion ? c.offset >> kBlockShift : 0);
+    vmas_.assign({c.pages, err == 0 ? c.kind : VmaKind::kUnknown, pfn, false});
+  }
+  if (gone()) return;
+  if (err == 0) {
+    failures_.store(0);
+  } else if (failures_.fetch_add(1) + 1 >= kMaxFailures) {
+    // The client can't place VMAs (its own limits: vm.max_map_count, address space): SIGBUS, not a loop.
+    uffd_->poison(c.va, kBlockSize);
+  }
+  wake(c.pages);
+}
+
+}  // namespace pmfs::fault

@@ -1,0 +1,93 @@
+// Mapping: a client's VMA range of a file, as the manager knows it.
+//
+// vma_mutex_ (LockRank::kVma): shared while installing PTEs, exclusive while a VMA command is posted. So between
+// the look at the VMA table and the install no command can be given to the agent, and what the agent has not
+// been told it does not do: the install goes to the VMA that was looked at.
+#pragma once
+
+#include <memory>
+
+#include "pmfs/base/mutex.h"
+#include "pmfs/fault/fault_around.h"
+#include "pmfs/fault/sentinel.h"
+#include "pmfs/fault/uffd.h"
+#include "pmfs/fault/vma_table.h"
+#include "pmfs/fs/block_run.h"
+#include "pmfs/fs/inode_ref.h"
+
+namespace pmfs::fault {
+
+class Mapping;
+
+struct VmaCommand {
+  VmaKind kind = VmaKind::kSentinel;
+  PageRange pages;
+  uint64_t va = 0, bytes = 0, offset = 0;  // offset in the region or sentinel file
+  std::shared_ptr<Mapping> mapping;
+};
+
+// A client's agent thread, as seen from the fault path.
+class Agent {
+ public:
+  virtual ~Agent() = default;
+  // Queues a command and returns its number; never waits. When the client has executed it, Mapping::vma_done is
+  // called. LockRank::kAgent inside.
+  virtual uint64_t post(VmaCommand c) = 0;
+};
+
+class Mapping : public std::enable_shared_from_this<Mapping> {
+ public:
+  Mapping(uint64_t id, uint64_t va, PageRange pages, int prot, int32_t sentinel_fd, InodeRef inode,
+          std::shared_ptr<Sentinel> sentinel, std::shared_ptr<Uffd> uffd, Agent& agent);
+
+  const uint64_t id;
+  const uint64_t va;
+  const PageRange pages;
+  const int prot;
+  const int32_t sentinel_fd;  // the client's own number of it
+  Inode& inode() const { return *inode_; }
+  const InodeRef& inode_ref() const { return inode_; }
+  uint64_t va_of(Pgoff p) const { return va + (p - pages.first) * kBlockSize; }
+  Pgoff pgoff_at(uint64_t address) const { return pages.first + ((address - va) >> kBlockShift); }
+  uint64_t end_va() const { return va_of(pages.end); }
+  FaultAround around;
+
+  enum class Installed : uint8_t {
+    kDone,     // the thread goes on
+    kAgent,    // the VMA has to be put in place first: the thread is woken when the agent has answered
+    kRetry,    // the address space was changing
+    kGone,     // there is nothing to install into any more
+    kNoSpace,  // the region has no memory for the page
+  };
+  // Installs PTEs for `run`, whose entries are locked and which starts at the faulting page. `protect`:
+  // read-only (zero and unwritten blocks). `upgrade`: PTEs that are there become writable.
+  Installed install(const BlockRun& run, bool protect, bool upgrade, Region& region, uint64_t* installed_pages);
+
+  // The page is beyond the end of the file: gives the client the sentinel back, on which the kernel raises
+  // SIGBUS. Wakes the thread if it is there already.
+  void beyond_eof(Pgoff p);
+  // The page can't be had (no space, I/O error): SIGBUS, until there is space again. False: it is so already.
+  bool no_page(Pgoff p);
+  // Maps existing extents ahead of their first fault, at most `max` of them. Returns the last command's number or 0.
+  uint64_t map_ahead(const std::vector<FileExtent>& extents);
+  // The agent has executed (err 0) or failed a command of this mapping.
+  void vma_done(const VmaCommand& c, int err);
+  void unmapped() { gone_.store(true, std::memory_order_release); }
+  bool gone() const { return gone_.load(std::memory_order_acquire); }
+
+ private:
+  uint64_t command(PageRange r, VmaKind kind, Pfn pfn) REQUIRES(vma_mutex_);
+  PageRange around_run(const FileExtent& e) const REQUIRES(vma_mutex_);
+  void wake(PageRange r) { uffd_->wake(va_of(r.first), r.count() * kBlockSize); }
+
+  const InodeRef inode_;
+  const std::shared_ptr<Sentinel> sentinel_;  // kept for as long as the mapping uses it
+  const std::shared_ptr<Uffd> uffd_;
+  Agent& agent_;
+  std::atomic<bool> gone_{false};
+  std::atomic<unsigned> failures_{0};  // of the agent, in a row
+  SharedMutex vma_mutex_{LockRank::kVma, "mapping vma"};
+  VmaTable vmas_ GUARDED_BY(vma_mutex_);
+};
+
+}  // namespace pmfs::fault

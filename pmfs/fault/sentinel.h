@@ -1,0 +1,35 @@
+// Sentinel: an always empty memfd as large as the file, one per client and inode, that a client maps where it
+// has no block mapped. Inside the file's size a touch raises a MISSING event; beyond it the kernel itself raises
+// SIGBUS. So growth and truncation take effect at once in every client without asking it anything.
+#pragma once
+
+#include "pmfs/base/unique_fd.h"
+#include "pmfs/fs/inode_ref.h"
+
+namespace pmfs::fault {
+
+class Sentinel final : public SizeListener {
+ public:
+  explicit Sentinel(InodeRef inode);
+  ~Sentinel() override;
+  void size_changed(uint64_t bytes) override;
+  int fd() const { return fd_.get(); }
+
+ private:
+  const InodeRef inode_;
+  UniqueFd fd_;
+};
+
+// The same trick for pages that can't be had: size 0 (SIGBUS) or one page (MISSING event: try again).
+class SigbusPage {
+ public:
+  SigbusPage();
+  int fd() const { return fd_.get(); }
+  void raise_sigbus();
+  void try_again();
+
+ private:
+  UniqueFd fd_;
+};
+
+}  // namespace pmfs::fault

@@ -1,0 +1,39 @@
+// The manager's end of one client's userfaultfd. Every call names its errors as the kernel does; none waits for
+// the client (they take its mmap_lock or a VMA lock, which it can't hold while it is stopped).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <linux/userfaultfd.h>
+
+#include "pmfs/base/unique_fd.h"
+
+namespace pmfs::fault {
+
+inline constexpr uint64_t kUffdFeatures = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM |
+                                          UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+                                          UFFD_FEATURE_EVENT_REMAP;
+
+class Uffd {
+ public:
+  // Takes the fd over. Throws Error(EINVAL) if it is no userfaultfd.
+  explicit Uffd(UniqueFd fd);
+  int fd() const { return fd_.get(); }
+
+  // Reads at most `max` messages; 0 when there is none. Never blocks, even if the client, who shares the open
+  // file, has cleared O_NONBLOCK.
+  size_t read(uffd_msg* out, size_t max);
+
+  // 0 or an errno each; `va`, `bytes` page-aligned.
+  // UFFDIO_CONTINUE: installs what the page cache has at this VMA's offset. *mapped: bytes installed, also on error.
+  int install(uint64_t va, uint64_t bytes, bool write_protected, uint64_t* mapped);
+  int unprotect(uint64_t va, uint64_t bytes);  // UFFDIO_WRITEPROTECT, mode 0: wakes too
+  int wake(uint64_t va, uint64_t bytes);
+  int poison(uint64_t va, uint64_t bytes);  // SIGBUS from now on; the last resort
+
+ private:
+  UniqueFd fd_;
+};
+
+}  // namespace pmfs::fault
