@@ -5,6 +5,7 @@
 #include <string>
 #include <system_error>
 
+#pragma GCC visibility push(default)  // caught across the library boundary
 namespace pmfs {
 
 class Error : public std::system_error {
@@ -18,3 +19,4 @@ class Error : public std::system_error {
 };
 
 }  // namespace pmfs
+#pragma GCC visibility pop

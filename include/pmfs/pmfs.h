@@ -11,6 +11,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 typedef struct pmfs_volume pmfs_volume;
 
@@ -37,6 +38,7 @@ int pmfs_rename(pmfs_volume* v, const char* from, const char* to);
 void pmfs_persist(const void* p, size_t bytes); /* no system call */
 const char* pmfs_strerror(void);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -26,6 +26,7 @@
 
 #include "pmfs/error.hpp"
 
+#pragma GCC visibility push(default)
 namespace pmfs {
 
 struct Stat {
@@ -74,7 +75,6 @@ class Mapping {
   friend class File;
   std::byte* data_ = nullptr;
   size_t size_ = 0;
-  uint64_t id_ = 0;
   std::shared_ptr<Session> session_;
 };
 
@@ -138,3 +138,4 @@ void flush(const void* p, size_t bytes);  // without the fence
 void drain();                             // the fence
 
 }  // namespace pmfs
+#pragma GCC visibility pop

@@ -14,8 +14,8 @@
 #include <span>
 #include <type_traits>
 
+#include "pmfs/base/unique_fd.h"
 #include "pmfs/proto/protocol.h"
-#include "pmfs/proto/unique_fd.h"
 
 namespace pmfs::proto {
 

@@ -13,7 +13,7 @@
 #include <new>
 
 #include "pmfs/base/error.h"
-#include "pmfs/proto/unique_fd.h"
+#include "pmfs/base/unique_fd.h"
 
 namespace pmfs::proto {
 namespace bip = boost::interprocess;

@@ -1,0 +1,226 @@
+#include "lib/agent.h"
+
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+
+#include "lib/spin.h"
+#include "pmfs/base/error.h"
+#include "pmfs/proto/control.h"
+
+namespace pmfs {
+namespace {
+
+constexpr size_t kGuardBytes = 4096;
+constexpr size_t kStackBytes = 256 * 1024;  // address space; what is touched is a few KiB
+constexpr int64_t kPollNs = 1'000'000'000;  // how soon a dead manager is noticed
+constexpr int64_t kStuckNs = 3'000'000'000;
+
+int raw_ioctl(int fd, unsigned long request, void* arg) {
+  return syscall(SYS_ioctl, fd, request, arg) == 0 ? 0 : errno;
+}
+
+}  // namespace
+
+Agent::Agent(const proto::Ring& ring, Fds fds) : ring_(ring), fds_(fds) {
+  stack_ = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+  if (stack_ == MAP_FAILED) fail(errno, "no address space for the agent thread's stack");
+  mprotect(stack_, kGuardBytes, PROT_NONE);
+  pthread_attr_t attr;
+  pthread_attr_init(&attr);
+  pthread_attr_setstack(&attr, static_cast<char*>(stack_) + kGuardBytes, kStackBytes);
+  // A signal handler of the application on this thread could touch mapped memory: the agent would wait for itself.
+  sigset_t all, old;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  const int err = pthread_create(&thread_, &attr, entry, this);
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  pthread_attr_destroy(&attr);
+  if (err != 0) {
+    munmap(stack_, kGuardBytes + kStackBytes);
+    fail(err, "can't start the agent thread; too many threads?");
+  }
+  running_ = true;
+  pthread_setname_np(thread_, "pmfs-agent");
+}
+
+Agent::~Agent() {
+  if (running_) stop();
+}
+
+void* Agent::entry(void* self) {
+  static_cast<Agent*>(self)->run();
+  return nullptr;
+}
+
+bool Agent::stop() {
+  if (!running_) return true;
+  stop_.store(true, std::memory_order_seq_cst);
+  const int64_t deadline = monotonic_ns() + kStuckNs;
+  for (;;) {
+    proto::futex_wake(low_half(&ring_.header().agent_posted), INT_MAX);
+    resume();
+    timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    ts.tv_nsec += 2'000'000;
+    if (ts.tv_nsec >= 1'000'000'000) ts.tv_sec++, ts.tv_nsec -= 1'000'000'000;
+    if (pthread_timedjoin_np(thread_, nullptr, &ts) == 0) break;
+    if (monotonic_ns() > deadline) {
+      pthread_detach(thread_);
+      running_ = false;
+      return false;
+    }
+  }
+  running_ = false;
+  munmap(stack_, kGuardBytes + kStackBytes);
+  return true;
+}
+
+void Agent::forget() {
+  if (!running_) return;
+  running_ = false;
+  munmap(stack_, kGuardBytes + kStackBytes);
+}
+
+void Agent::pause() {
+  paused_.store(1, std::memory_order_seq_cst);
+  const int64_t deadline = monotonic_ns() + kStuckNs;
+  while (working_.load(std::memory_order_seq_cst) != 0 && monotonic_ns() < deadline) usleep(100);
+}
+
+void Agent::resume() {
+  paused_.store(0, std::memory_order_seq_cst);
+  proto::futex_wake(&paused_, INT_MAX);
+}
+
+bool Agent::wait_quiet() {
+  const int64_t deadline = monotonic_ns() + kStuckNs;
+  while (working_.load(std::memory_order_seq_cst) != 0) {
+    if (monotonic_ns() > deadline) return false;
+    usleep(100);
+  }
+  return true;
+}
+
+// Also runs on the agent thread: raw system calls only.
+void Agent::declare_dead() {
+  if (dead_.exchange(true, std::memory_order_seq_cst)) return;
+  proto::RingHeader& h = ring_.header();
+  h.closed.store(1, std::memory_order_seq_cst);
+  for (uint32_t i = 0; i < proto::kSlots; ++i) proto::futex_wake(&ring_.slot(i).state, INT_MAX);
+  proto::futex_wake(low_half(&h.agent_done), INT_MAX);
+  proto::futex_wake(low_half(&h.agent_posted), INT_MAX);
+}
+
+// Also runs on the agent thread: raw system calls only.
+bool Agent::check_hangup() {
+  if (dead()) return true;
+  pollfd p{fds_.socket, POLLRDHUP, 0};
+  timespec zero{};
+  const long n = syscall(SYS_ppoll, &p, 1, &zero, nullptr, 0);
+  if (n > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR | POLLNVAL)) != 0) declare_dead();
+  if (ring_.header().closed.load(std::memory_order_acquire) != 0) declare_dead();
+  return dead();
+}
+
+// --- From here on: the agent thread. Raw system calls only, no malloc, no locks.
+
+void Agent::run() {
+  proto::RingHeader& h = ring_.header();
+  uint64_t done = 0;
+  while (!stop_.load(std::memory_order_seq_cst) && !dead()) {
+    if (h.agent_posted.load(std::memory_order_seq_cst) == done) {
+      if (!idle_step(done)) continue;
+    }
+    // Announce before looking at the reasons not to work: pause() and wait_quiet() look the other way round.
+    working_.store(1, std::memory_order_seq_cst);
+    if (paused_.load(std::memory_order_seq_cst) != 0) {
+      working_.store(0, std::memory_order_seq_cst);
+      proto::futex_wait(&paused_, 1, kPollNs);
+      continue;
+    }
+    if (!stop_.load() && !dead() && h.closed.load() == 0) {
+      proto::AgentCommand& slot = ring_.agent_slot(done + 1);
+      slot.result = execute(slot);
+      publish(++done);
+    }
+    working_.store(0, std::memory_order_seq_cst);
+    if (h.closed.load(std::memory_order_relaxed) != 0) declare_dead();
+  }
+}
+
+// Nothing is posted: waits. True when there is a command.
+bool Agent::idle_step(uint64_t done) {
+  proto::RingHeader& h = ring_.header();
+  auto posted = [&] { return h.agent_posted.load(std::memory_order_seq_cst) != done; };
+  if (done != 0) {  // commands come in bursts: look a moment longer
+    for (int i = 0; i < 200; ++i) {
+      if (posted()) return true;
+      cpu_pause();
+    }
+  }
+  h.agent_sleeps.store(1, std::memory_order_seq_cst);
+  const int64_t begin = monotonic_ns();
+  if (!posted() && !stop_.load(std::memory_order_seq_cst)) {
+    proto::futex_wait(low_half(&h.agent_posted), static_cast<uint32_t>(done), kPollNs);
+  }
+  h.agent_sleeps.store(0, std::memory_order_seq_cst);
+  if (h.closed.load() != 0 || monotonic_ns() - begin >= kPollNs) check_hangup();
+  return posted();
+}
+
+int Agent::execute(const proto::AgentCommand& c) {
+  constexpr uint64_t kGated =
+      UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR | UFFDIO_REGISTER_MODE_WP;
+  switch (static_cast<proto::AgentOp>(c.op)) {
+    case proto::AgentOp::kNone: return 0;
+    case proto::AgentOp::kMapRegion: return map_into_place(c, fds_.region, kGated);
+    case proto::AgentOp::kMapSentinel: return map_into_place(c, c.fd, UFFDIO_REGISTER_MODE_MISSING);
+    case proto::AgentOp::kMapSigbus: return map_into_place(c, fds_.sigbus, UFFDIO_REGISTER_MODE_MISSING);
+  }
+  return EINVAL;
+}
+
+// Mapped elsewhere, registered, then moved over the target in one step: the target never shows a mapping whose
+// faults the kernel would resolve on its own.
+int Agent::map_into_place(const proto::AgentCommand& c, int fd, uint64_t mode) {
+  const long tmp = syscall(SYS_mmap, nullptr, c.length, c.prot, MAP_SHARED | MAP_NORESERVE, fd, c.region_offset);
+  if (tmp == -1) return errno;
+  int err = 0;
+  if (syscall(SYS_madvise, tmp, c.length, MADV_DONTFORK) != 0) err = errno;
+  if (err == 0) {
+    uffdio_register reg{};
+    reg.range.start = static_cast<uint64_t>(tmp);
+    reg.range.len = c.length;
+    reg.mode = mode;
+    err = raw_ioctl(fds_.uffd, UFFDIO_REGISTER, &reg);
+  }
+  if (err == 0) {
+    const long at = syscall(SYS_mremap, tmp, c.length, c.length, MREMAP_MAYMOVE | MREMAP_FIXED, c.va);
+    if (at != -1) return 0;
+    err = errno;
+  }
+  syscall(SYS_munmap, tmp, c.length);
+  return err;
+}
+
+void Agent::publish(uint64_t seq) {
+  proto::RingHeader& h = ring_.header();
+  h.agent_done.store(seq, std::memory_order_seq_cst);
+  if (h.manager_sleeps.load(std::memory_order_seq_cst) != 0) {
+    const uint64_t one = 1;
+    [[maybe_unused]] const long n = syscall(SYS_write, fds_.doorbell, &one, sizeof one);
+  }
+  if (h.agent_waiters.load(std::memory_order_seq_cst) != 0) proto::futex_wake(low_half(&h.agent_done), INT_MAX);
+}
+
+}  // namespace pmfs

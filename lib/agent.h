@@ -1,0 +1,69 @@
+// The agent thread: executes the manager's VMA commands for this process, strictly in order.
+//
+//   state     | left when                                   | to
+//   sleeping  | a command is posted, stop() or 1 s passed    | working / sleeping (looks for a dead manager)
+//   working   | the command's result is published            | sleeping
+//   paused    | resume() (fork: no VMA half made)            | sleeping
+//   dead      | never: the manager is gone or stop() was called; no command is executed any more
+//
+// The thread may run while every application thread waits in a page fault with any lock held. So it uses raw
+// system calls and the ring only: no malloc, no stdio, no locks. It runs on its own stack with all signals blocked.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "pmfs/proto/ring.h"
+
+namespace pmfs {
+
+class Agent {
+ public:
+  struct Fds {
+    int socket, uffd, region, sigbus, doorbell;
+  };
+  // The ring and the fds must outlive the thread. Throws Error.
+  Agent(const proto::Ring& ring, Fds fds);
+  ~Agent();
+  Agent(const Agent&) = delete;
+  Agent& operator=(const Agent&) = delete;
+
+  // Ends the thread. False if it hangs in the kernel (moving a mapping, with the manager stopped): then this object,
+  // the ring and the fds must be leaked, not destroyed.
+  bool stop();
+  // The session is over (seen by the agent or by a waiter): wakes every waiter of the ring. Idempotent.
+  void declare_dead();
+  // Declares it if the manager's end of the socket is closed. Called by waiters too, as the agent may be stuck.
+  bool check_hangup();
+  bool dead() const { return dead_.load(std::memory_order_acquire); }
+  // After the session's end: true when no command is being executed and none ever will be.
+  bool wait_quiet();
+  // Around fork(). pause() returns with no command half executed (or stuck behind its last VMA change).
+  void pause();
+  void resume();
+  // In the child, where the thread does not exist: frees the stack. The object is then only to be destroyed.
+  void forget();
+
+ private:
+  static void* entry(void* self);
+  void run();
+  bool idle_step(uint64_t done);
+  int execute(const proto::AgentCommand& c);
+  int map_into_place(const proto::AgentCommand& c, int fd, uint64_t mode);
+  void publish(uint64_t seq);
+
+  const proto::Ring& ring_;
+  const Fds fds_;
+  void* stack_ = nullptr;
+  pthread_t thread_{};
+  bool running_ = false;
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> dead_{false};
+  std::atomic<uint32_t> working_{0};  // 1 while a command is executed (futex-free: watched by polling)
+  std::atomic<uint32_t> paused_{0};   // futex word
+};
+
+}  // namespace pmfs

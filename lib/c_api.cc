@@ -1,0 +1,246 @@
+// The C API over the C++ one: error codes instead of exceptions, small integers instead of File objects.
+#include <linux/falloc.h>
+
+#include <cerrno>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "lib/fork.h"
+#include "lib/mapping.h"
+#include "pmfs/base/error.h"
+#include "pmfs/pmfs.h"
+
+struct pmfs_volume {
+  pmfs::Volume volume;
+};
+
+namespace {
+using pmfs::fail;
+
+// fd -> File. Fd 0 is never given out. Locked inside a ForkGate::Pass, so that a fork never meets it locked.
+class FdTable {
+ public:
+  int add(std::shared_ptr<pmfs::File> f) {
+    pmfs::ForkGate::Pass pass;
+    pmfs::MutexLock l(mutex_);
+    size_t i = 1;
+    while (i < files_.size() && files_[i]) ++i;
+    if (i >= files_.size()) files_.resize(i + 1);
+    files_[i] = std::move(f);
+    return static_cast<int>(i);
+  }
+  std::shared_ptr<pmfs::File> get(int fd) {
+    pmfs::ForkGate::Pass pass;
+    pmfs::MutexLock l(mutex_);
+    check(fd);
+    return files_[static_cast<size_t>(fd)];
+  }
+  std::shared_ptr<pmfs::File> remove(int fd) {
+    pmfs::ForkGate::Pass pass;
+    pmfs::MutexLock l(mutex_);
+    check(fd);
+    return std::move(files_[static_cast<size_t>(fd)]);
+  }
+
+ private:
+  void check(int fd) REQUIRES(mutex_) {
+    if (fd < 0 || static_cast<size_t>(fd) >= files_.size() || !files_[static_cast<size_t>(fd)]) {
+      fail(EBADF, "{} is not an open pmfs file", fd);
+    }
+  }
+  pmfs::Mutex mutex_{pmfs::LockRank::kLeaf, "C fd table"};
+  std::vector<std::shared_ptr<pmfs::File>> files_ GUARDED_BY(mutex_);
+};
+
+FdTable& fds() {
+  static FdTable* t = new FdTable;
+  return *t;
+}
+
+thread_local std::string t_error;
+
+// Runs body; on an exception: errno, the sentence, and `failed`.
+template <class T, class Body>
+T guarded(T failed, Body&& body) noexcept {
+  int err;
+  try {
+    return body();
+  } catch (const pmfs::Error& e) {
+    err = e.err();
+    t_error = e.what();
+  } catch (const std::bad_alloc&) {
+    err = ENOMEM;
+    t_error = "out of memory";
+  } catch (const std::exception& e) {
+    err = EIO;
+    t_error = e.what();
+  }
+  errno = err;
+  return failed;
+}
+
+uint64_t position(off_t v, const char* what) {
+  if (v < 0) fail(EINVAL, "a negative {}: {}", what, v);
+  return static_cast<uint64_t>(v);
+}
+
+void fill(const pmfs::Stat& s, struct stat* st) {
+  *st = {};
+  auto ts = [](int64_t ns) {
+    timespec t{};
+    t.tv_sec = ns / 1'000'000'000;
+    t.tv_nsec = ns % 1'000'000'000;
+    return t;
+  };
+  st->st_ino = s.ino;
+  st->st_mode = s.mode;
+  st->st_nlink = s.nlink;
+  st->st_uid = s.uid;
+  st->st_gid = s.gid;
+  st->st_size = static_cast<off_t>(s.size);
+  st->st_blksize = 4096;
+  st->st_blocks = static_cast<blkcnt_t>(s.blocks * 8);  // of 512 bytes
+  st->st_atim = ts(s.atime_ns);
+  st->st_mtim = ts(s.mtime_ns);
+  st->st_ctim = ts(s.ctime_ns);
+}
+
+const char* path_or_fail(const char* path) {
+  if (path == nullptr) fail(EFAULT, "a null path");
+  return path;
+}
+
+template <class Body>
+int on_path(pmfs_volume* v, const char* path, Body&& body) {
+  return guarded(-1, [&] {
+    if (v == nullptr) fail(EINVAL, "a null volume");
+    body(v->volume, path_or_fail(path));
+    return 0;
+  });
+}
+
+}  // namespace
+
+extern "C" {
+
+pmfs_volume* pmfs_connect(const char* volume_path) {
+  return guarded(static_cast<pmfs_volume*>(nullptr),
+                 [&] { return new pmfs_volume{pmfs::Volume(path_or_fail(volume_path))}; });
+}
+
+void pmfs_disconnect(pmfs_volume* v) { delete v; }
+
+int pmfs_open(pmfs_volume* v, const char* path, int flags, mode_t mode) {
+  return guarded(-1, [&] {
+    if (v == nullptr) fail(EINVAL, "a null volume");
+    return fds().add(std::make_shared<pmfs::File>(v->volume.open(path_or_fail(path), flags, mode)));
+  });
+}
+
+int pmfs_close(int fd) {
+  return guarded(-1, [&] {
+    auto f = fds().remove(fd);
+    if (f.use_count() == 1) f->close();  // else closed when another thread's call on it ends
+    return 0;
+  });
+}
+
+void* pmfs_mmap(void*, size_t length, int prot, int flags, int fd, off_t offset) {
+  return guarded(MAP_FAILED, [&]() -> void* {
+    const int kind = flags & MAP_TYPE;
+    if ((kind != MAP_SHARED && kind != MAP_SHARED_VALIDATE) || (flags & (MAP_FIXED | MAP_ANONYMOUS)) != 0) {
+      fail(EINVAL, "only MAP_SHARED mappings at an address of the library's choice, not flags {:#x}", flags);
+    }
+    return fds().get(fd)->map(position(offset, "offset"), length, prot).release();
+  });
+}
+
+int pmfs_munmap(void* addr, size_t length) {
+  return guarded(-1, [&] {
+    pmfs::unmap_range(addr, length);
+    return 0;
+  });
+}
+
+ssize_t pmfs_pread(int fd, void* buf, size_t n, off_t offset) {
+  return guarded(ssize_t{-1}, [&] {
+    return static_cast<ssize_t>(fds().get(fd)->read({static_cast<std::byte*>(buf), n}, position(offset, "offset")));
+  });
+}
+
+ssize_t pmfs_pwrite(int fd, const void* buf, size_t n, off_t offset) {
+  return guarded(ssize_t{-1}, [&] {
+    const std::span<const std::byte> in(static_cast<const std::byte*>(buf), n);
+    return static_cast<ssize_t>(fds().get(fd)->write(in, position(offset, "offset")));
+  });
+}
+
+ssize_t pmfs_append(int fd, const void* buf, size_t n) {
+  return guarded(ssize_t{-1}, [&] {
+    fds().get(fd)->append({static_cast<const std::byte*>(buf), n});
+    return static_cast<ssize_t>(n);
+  });
+}
+
+int pmfs_ftruncate(int fd, off_t size) {
+  return guarded(-1, [&] {
+    fds().get(fd)->truncate(position(size, "size"));
+    return 0;
+  });
+}
+
+int pmfs_fallocate(int fd, int mode, off_t offset, off_t length) {
+  return guarded(-1, [&] {
+    const auto f = fds().get(fd);
+    const uint64_t at = position(offset, "offset"), n = position(length, "length");
+    switch (mode) {
+      case 0: f->preallocate(at, n); break;
+      case FALLOC_FL_KEEP_SIZE: f->preallocate(at, n, true); break;
+      case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE: f->punch(at, n); break;
+      case FALLOC_FL_ZERO_RANGE: f->zero_range(at, n); break;
+      default: fail(EOPNOTSUPP, "fallocate mode {:#x} is not one of 0, KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE", mode);
+    }
+    return 0;
+  });
+}
+
+int pmfs_fsync(int fd) {
+  return guarded(-1, [&] {
+    fds().get(fd)->fsync();
+    return 0;
+  });
+}
+
+int pmfs_fstat(int fd, struct stat* st) {
+  return guarded(-1, [&] {
+    fill(fds().get(fd)->stat(), st);
+    return 0;
+  });
+}
+
+int pmfs_stat(pmfs_volume* v, const char* path, struct stat* st) {
+  return on_path(v, path, [&](pmfs::Volume& vol, const char* p) { fill(vol.stat(p), st); });
+}
+
+int pmfs_mkdir(pmfs_volume* v, const char* path, mode_t mode) {
+  return on_path(v, path, [&](pmfs::Volume& vol, const char* p) { vol.mkdir(p, mode); });
+}
+
+int pmfs_rmdir(pmfs_volume* v, const char* path) {
+  return on_path(v, path, [](pmfs::Volume& vol, const char* p) { vol.rmdir(p); });
+}
+
+int pmfs_unlink(pmfs_volume* v, const char* path) {
+  return on_path(v, path, [](pmfs::Volume& vol, const char* p) { vol.unlink(p); });
+}
+
+int pmfs_rename(pmfs_volume* v, const char* from, const char* to) {
+  return on_path(v, from, [&](pmfs::Volume& vol, const char* p) { vol.rename(p, path_or_fail(to)); });
+}
+
+void pmfs_persist(const void* p, size_t bytes) { pmfs::persist(p, bytes); }
+
+const char* pmfs_strerror(void) { return t_error.c_str(); }
+
+}  // extern "C"

@@ -1,0 +1,198 @@
+#include "lib/mapping.h"
+
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <vector>
+
+#include "lib/fork.h"
+#include "lib/session.h"
+#include "pmfs/base/error.h"
+#include "pmfs/base/types.h"
+
+namespace pmfs {
+namespace {
+
+constexpr uint64_t kHugeBytes = kHugeBlocks * kBlockSize;
+
+struct Record {
+  std::byte* addr;
+  size_t length;
+  uint64_t offset, id;
+  int prot;
+  bool placed;  // false: a fork's child could not have it back; nothing of ours is at addr
+  std::shared_ptr<Session> session;
+  std::shared_ptr<Sentinel> sentinel;
+};
+
+struct Table {
+  Mutex mutex{LockRank::kSessionMaps, "mapping table"};
+  std::map<const void*, Record> by_addr GUARDED_BY(mutex);
+};
+
+Table& table() {
+  static Table* t = new Table;  // never destroyed: mappings may outlive static destruction
+  return *t;
+}
+
+size_t round_up(size_t bytes) { return (bytes + kBlockSize - 1) & ~(kBlockSize - 1); }
+
+// Address space for [offset, offset+length), congruent with the offset modulo 2 MiB so that huge entries fit.
+std::byte* reserve(uint64_t offset, size_t length) {
+  const size_t total = length + kHugeBytes;
+  void* p = mmap(nullptr, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) fail(errno, "no address space for a mapping of {} bytes", length);
+  const auto base = reinterpret_cast<uintptr_t>(p);
+  const size_t before = (offset - base) % kHugeBytes;
+  if (before != 0) munmap(p, before);
+  if (before != kHugeBytes) munmap(reinterpret_cast<void*>(base + before + length), kHugeBytes - before);
+  return reinterpret_cast<std::byte*>(base + before);
+}
+
+// Puts the sentinel over a reserved range. Nobody else knows the address yet, so registering afterwards is fine.
+void place_sentinel(const Session& session, const Record& r) {
+  // Offsets beyond what a memfd can have make mmap fail with EOVERFLOW; the manager has refused those before.
+  void* p = mmap(r.addr, r.length, r.prot, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, r.sentinel->fd.get(),
+                 static_cast<off_t>(r.offset));
+  if (p == MAP_FAILED) fail(errno, "can't map {} bytes; too many mappings (vm.max_map_count)?", r.length);
+  if (madvise(r.addr, r.length, MADV_DONTFORK) != 0) fail(errno, "can't keep a mapping from child processes");
+  uffdio_register reg{};
+  reg.range.start = reinterpret_cast<uintptr_t>(r.addr);
+  reg.range.len = r.length;
+  reg.mode = UFFDIO_REGISTER_MODE_MISSING;
+  if (ioctl(session.uffd(), UFFDIO_REGISTER, &reg) != 0) fail(errno, "can't register a mapping for its faults");
+}
+
+uint64_t tell_manager(Session& session, uint32_t handle, const Record& r) {
+  proto::Request q = make_request(proto::Op::kMap, handle);
+  q.a0 = reinterpret_cast<uintptr_t>(r.addr);
+  q.a1 = r.offset;
+  q.a2 = r.length;
+  q.a3 = static_cast<uint64_t>(r.prot);
+  q.a4 = static_cast<uint64_t>(r.sentinel->fd.get());
+  return session.call(q).v0;
+}
+
+void untell_manager(Session& session, uint64_t id) {
+  proto::Request q = make_request(proto::Op::kUnmap);
+  q.a0 = id;
+  session.call(q);
+}
+
+}  // namespace
+
+std::byte* map_file(const std::shared_ptr<Session>& session, uint32_t handle, uint64_t offset, size_t length,
+                    int prot) {
+  if (length == 0 || offset % kBlockSize != 0) {
+    fail(EINVAL, "can't map {} bytes at offset {}: the offset must be a multiple of {}", length, offset, kBlockSize);
+  }
+  if (offset > kMaxFileBytes || length > (uint64_t{1} << 46) || round_up(length) > kMaxFileBytes - offset + 1) {
+    fail(EOVERFLOW, "can't map {} bytes at offset {}: beyond the largest file", length, offset);
+  }
+  ForkGate::Pass pass;
+  Record r{nullptr, round_up(length), offset, 0, prot, true, session, session->sentinel(handle)};
+  r.addr = reserve(offset, r.length);
+  try {
+    place_sentinel(*session, r);
+    r.id = tell_manager(*session, handle, r);
+  } catch (...) {
+    if (session->drain_agent()) munmap(r.addr, r.length);
+    throw;
+  }
+  MutexLock l(table().mutex);
+  table().by_addr[r.addr] = r;
+  return r.addr;
+}
+
+void unmap_range(const void* addr, size_t length) {
+  ForkGate::Pass pass;
+  Record r;
+  {
+    MutexLock l(table().mutex);
+    const auto it = table().by_addr.find(addr);
+    if (it == table().by_addr.end() || it->second.length != round_up(length)) {
+      fail(EINVAL, "{} bytes at {} are not a mapping of this library", length, addr);
+    }
+    r = std::move(it->second);
+    table().by_addr.erase(it);
+  }
+  if (!r.placed) return;
+  try {
+    if (!r.session->closed() && r.id != 0) untell_manager(*r.session, r.id);
+  } catch (const Error&) {
+    // A session that is over forgets its mappings by itself.
+    if (!r.session->closed()) {
+      MutexLock l(table().mutex);
+      table().by_addr[r.addr] = std::move(r);
+      throw;
+    }
+  }
+  // A command that was posted before the unmap must not be executed on an address that is somebody else's by then.
+  // If the agent is stuck (only with a dead manager), the range stays ours for ever.
+  if (r.session->drain_agent()) {
+    munmap(r.addr, r.length);
+  } else {
+    static auto* kept = new std::vector<std::shared_ptr<Sentinel>>;
+    MutexLock l(table().mutex);
+    kept->push_back(r.sentinel);
+  }
+}
+
+void reserve_inherited_ranges() NO_THREAD_SAFETY_ANALYSIS {
+  for (auto& [addr, r] : table().by_addr) {
+    r.id = 0;  // the parent's; the restore gives it one of the child's
+    if (!r.placed) continue;
+    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    void* p = mmap(r.addr, r.length, PROT_NONE, kFlags, -1, 0);
+    if (p != r.addr) {  // an earlier fork handler took the address, or a kernel that ignores NOREPLACE
+      if (p != MAP_FAILED) munmap(p, r.length);
+      r.placed = false;
+    }
+  }
+  for (auto& [addr, r] : table().by_addr) {  // the parent's; reset once per shared object
+    if (r.sentinel) r.sentinel->fd.reset();
+  }
+}
+
+std::vector<uint32_t> restore_mappings(Session& session) NO_THREAD_SAFETY_ANALYSIS {
+  std::vector<proto::WireMapping> wire;
+  for (;;) {
+    proto::Request q = make_request(proto::Op::kMapInfo);
+    q.a0 = wire.size();
+    proto::WireMapping m{};
+    try {
+      session.call(q, {}, [&](const auto&, std::span<const std::byte> b) { std::memcpy(&m, b.data(), sizeof m); });
+    } catch (const Error& e) {
+      if (e.err() != ENOENT) throw;
+      break;
+    }
+    wire.push_back(m);
+  }
+  std::vector<uint32_t> handles;
+  for (const proto::WireMapping& m : wire) {
+    handles.push_back(m.handle);
+    const auto it = table().by_addr.find(reinterpret_cast<const void*>(m.va));
+    if (it == table().by_addr.end() || !it->second.placed || it->second.session.get() != &session) continue;
+    Record& r = it->second;
+    if (r.length != m.length || r.offset != m.offset) continue;
+    try {
+      if (!r.sentinel->fd) r.sentinel->fd = session.fetch_sentinel(m.handle);
+      place_sentinel(session, r);
+      r.id = tell_manager(session, m.handle, r);
+    } catch (const Error&) {
+      // Back to an inaccessible range: a fault there must not be answered with zeros.
+      if (session.drain_agent()) {
+        mmap(r.addr, r.length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+      }
+    }
+  }
+  std::sort(handles.begin(), handles.end());
+  handles.erase(std::unique(handles.begin(), handles.end()), handles.end());
+  return handles;
+}
+
+}  // namespace pmfs

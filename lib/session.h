@@ -1,0 +1,111 @@
+// A session: this process's connection to one manager. Requests go through the shared-memory ring (one slot each,
+// up to proto::kSlots at a time, more wait their turn), fds through the socket, VMA commands to the agent thread.
+//
+// All methods are safe from several threads. No lock is held while a request waits or while a user's buffer is
+// copied: that buffer may be mapped from a pmfs file, and a touch of it may wait for the manager.
+//
+// After fork() the same object serves the child, as a client of its own. When the manager is gone every call throws
+// ENOTCONN; faults of mappings then wait (they are never answered with zeros).
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "lib/agent.h"
+#include "lib/connect.h"
+#include "pmfs/base/mutex.h"
+#include "pmfs/proto/protocol.h"
+#include "pmfs/proto/ring.h"
+
+namespace pmfs {
+
+// The sentinel memfd of one file: what lies under a mapping where no extent is mapped. Commands name its fd number,
+// so it lives as long as a mapping of the file.
+struct Sentinel {
+  UniqueFd fd;
+};
+
+#pragma GCC visibility push(default)
+class Session {
+ public:
+  // Gets the reply and the slot's bounce buffer, before the slot is given back. Must not call the session.
+  using Out = std::function<void(const proto::Reply&, std::span<const std::byte>)>;
+
+  static std::shared_ptr<Session> connect(const std::string& volume);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // One request. `in` goes to the start of the bounce buffer (kBounceBytes at most). A reply with err != 0 is thrown
+  // as Error; a reply that names an agent command is returned when the agent has executed it.
+  proto::Reply call(const proto::Request& request, std::span<const std::byte> in = {}, const Out& out = {});
+  proto::Reply call_path(proto::Request request, std::string_view path1, std::string_view path2 = {},
+                         const Out& out = {});
+
+  const std::string& volume() const { return volume_; }
+  const proto::HelloReply& hello() const { return c_.hello; }
+  bool closed() const;
+  uint32_t agent_backlog() const;  // commands posted, not yet executed
+
+  // For mapping.cc, file.cc and fork.cc.
+  std::shared_ptr<Sentinel> sentinel(uint32_t handle);
+  UniqueFd fetch_sentinel(uint32_t handle);
+  int uffd() const { return c_.uffd.get(); }
+  void note_open(uint32_t handle, uint64_t ino, uint64_t generation);
+  void note_close(uint32_t handle);
+  // Returns when the agent has executed every command posted so far, or will never execute one again. False if it
+  // is stuck: then no range of the session may be unmapped.
+  bool drain_agent();
+
+  void prepare_fork();      // in the parent, the gate is closed
+  void resume_in_parent();
+  void drop_inherited();    // in the child: lets go of all that belongs to the parent
+  void reattach_in_child();
+
+ private:
+  class Lease;
+  struct FileKey {
+    uint64_t ino, generation;
+    auto operator<=>(const FileKey&) const = default;
+  };
+
+  explicit Session(const std::string& volume);
+  void start(uint64_t token);
+  uint32_t claim_slot();
+  uint32_t try_claim();
+  void release_slot(uint32_t index);
+  void publish(uint32_t index);
+  void wait_reply(uint32_t index);
+  bool spin_for_reply(const proto::Slot& slot, int64_t begin) const;
+  void wait_agent(uint64_t seq);
+  void check_open() const;
+
+  std::string volume_;  // absolute
+  UniqueFd dir_;
+  Connection c_;
+  std::unique_ptr<proto::Ring> ring_;
+  std::unique_ptr<Agent> agent_;
+  std::atomic<bool> lost_{false};  // a fork's child could not attach
+  uint64_t fork_token_ = 0;        // from prepare_fork to the child
+
+  std::atomic<uint32_t> average_ns_{5000};  // of recent replies, for the spin
+  std::atomic<uint32_t> probe_{0};
+  std::atomic<uint32_t> turn_next_{0}, turn_{0};  // tickets of threads that wait for a slot, in order
+  std::atomic<uint32_t> freed_{0};                // futex: bumped when a slot is freed while somebody waits
+
+  Mutex socket_mutex_{LockRank::kRegion, "session socket"};  // one control exchange at a time
+  uint32_t control_seq_ GUARDED_BY(socket_mutex_) = 16;
+  Mutex table_mutex_{LockRank::kVma, "session tables"};
+  std::map<uint32_t, FileKey> handles_ GUARDED_BY(table_mutex_);
+  std::map<FileKey, std::weak_ptr<Sentinel>> sentinels_ GUARDED_BY(table_mutex_);
+};
+#pragma GCC visibility pop
+
+proto::Request make_request(proto::Op op, uint32_t handle = 0);
+
+}  // namespace pmfs
