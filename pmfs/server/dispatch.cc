@@ -1,0 +1,214 @@
+#include "pmfs/server/dispatch.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "pmfs/base/error.h"
+
+namespace pmfs::server {
+
+using namespace proto;
+
+namespace {
+
+constexpr uint64_t kMaxVa = uint64_t{1} << 47;
+constexpr size_t kMapAheadExtents = 1024;
+
+}  // namespace
+
+void Dispatcher::execute(Session& s, uint32_t slot) {
+  host_.requests.add();
+  Slot& shared = s.ring().slot(slot);
+  Call c{s, {}, {}, {}, s.ring().bounce(slot)};
+  std::memcpy(&c.r, &shared.request, sizeof c.r);  // once: what the client does to it now doesn't matter
+  int err = 0;
+  std::string message;
+  try {
+    run(c);
+  } catch (const Error& e) {
+    err = e.err() == 0 ? EIO : e.err();
+    message = e.message();
+  } catch (const std::bad_alloc&) {
+    err = ENOMEM;
+    message = "the manager is out of memory";
+  }
+  c.reply.err = err;
+  if (err != 0) {
+    if (err == EPROTO) host_.protocol_errors.add();
+    c.reply.message_len = static_cast<uint32_t>(std::min<size_t>(message.size(), 1024));
+    std::memcpy(c.bounce, message.data(), c.reply.message_len);
+  }
+  std::memcpy(&shared.reply, &c.reply, sizeof c.reply);
+}
+
+void Dispatcher::run(Call& c) {
+  const Request& r = c.r;
+  if (r.version != kVersion) fail(EPROTO, "request version {}; this manager speaks {}", r.version, kVersion);
+  if (r.flags & ~kFlagNoWait) fail(EPROTO, "unknown request flags {:#x}", r.flags);
+  if (r.path1_len > kMaxPath || r.path2_len > kMaxPath) fail(ENAMETOOLONG, "path longer than {} bytes", kMaxPath);
+  if (r.path2_len && !r.path1_len) fail(EPROTO, "a second path without a first");
+  c.path1.assign(reinterpret_cast<const char*>(c.bounce), r.path1_len);
+  c.path2.assign(reinterpret_cast<const char*>(c.bounce) + r.path1_len, r.path2_len);
+  Session& s = c.session;
+  if (!s.ready()) fail(EPROTO, "a request before the userfaultfd");
+  switch (static_cast<Op>(r.op)) {
+    case Op::kNop: return;
+    case Op::kOpen: return open(c);
+    case Op::kClose: return s.close_file(r.handle);
+    case Op::kStat: return stat(c);
+    case Op::kMap: return map(c);
+    case Op::kUnmap: return unmap(c);
+    case Op::kRead: {
+      if (r.a1 > kBounceBytes) fail(EPROTO, "read of {} bytes; at most {} at once", r.a1, kBounceBytes);
+      auto f = file(c, false);
+      c.reply.v0 = volume_.read(*f->inode, {c.bounce, r.a1}, r.a0, c.wait());
+      return;
+    }
+    case Op::kWrite: {
+      if (r.a1 > kBounceBytes) fail(EPROTO, "write of {} bytes; at most {} at once", r.a1, kBounceBytes);
+      if (r.a2 & ~kWriteAppend) fail(EPROTO, "unknown write flags {:#x}", r.a2);
+      auto f = file(c, true);
+      std::span<const std::byte> data(c.bounce, r.a1);
+      if ((r.a2 & kWriteAppend) || (f->flags & O_APPEND)) {
+        c.reply.v1 = volume_.append(*f->inode, data, c.wait());
+        c.reply.v0 = r.a1;
+      } else {
+        c.reply.v0 = volume_.write(*f->inode, data, r.a0, c.wait());
+        c.reply.v1 = r.a0;
+      }
+      return;
+    }
+    case Op::kTruncate: return volume_.truncate(*target(c, true), r.a0, c.wait(), s.id);
+    case Op::kPunch: return volume_.punch(*target(c, true), r.a0, r.a1, c.wait(), s.id);
+    case Op::kZeroRange: return volume_.zero_range(*target(c, true), r.a0, r.a1, c.wait(), s.id);
+    case Op::kPreallocate:
+      if (r.a2 > 1) fail(EPROTO, "unknown preallocate flags {:#x}", r.a2);
+      return volume_.preallocate(*target(c, true), r.a0, r.a1, r.a2 == 1, c.wait());
+    case Op::kFsync: return volume_.fsync(*file(c, false)->inode);
+    case Op::kMkdir: return volume_.mkdir(c.path1, static_cast<uint32_t>(r.a1), s.peer.uid, s.peer.gid);
+    case Op::kRmdir: return volume_.rmdir(c.path1);
+    case Op::kUnlink: return volume_.unlink(c.path1);
+    case Op::kRename: return volume_.rename(c.path1, c.path2);
+    case Op::kReaddir: return readdir(c);
+    case Op::kExtents: return extents(c);
+    case Op::kStatfs: return statfs(c);
+    case Op::kClients: return clients(c);
+    case Op::kBlocks: return blocks(c);
+    case Op::kCounters: return counters(c);
+    case Op::kTrace: return trace(c);
+    case Op::kForkPrepare:
+      c.reply.v0 = host_.keep_fork(s.fork_image());
+      return;
+    case Op::kForkCancel: return host_.drop_fork(r.a0);
+    case Op::kMapInfo: return map_info(c);
+    case Op::kShutdown:
+      require_admin(c);
+      return host_.shutdown();
+  }
+  fail(ENOSYS, "request {}: this manager does not know it", r.op);
+}
+
+WireAttr Dispatcher::wire(const meta::InodeAttr& a) {
+  return {to_u64(a.ino), a.size, a.blocks, a.generation, a.atime_ns, a.mtime_ns,
+          a.ctime_ns,    a.btime_ns, a.mode, a.uid, a.gid, a.nlink};
+}
+
+std::shared_ptr<OpenFile> Dispatcher::file(Call& c, bool for_writing) {
+  auto f = c.session.file(c.r.handle);
+  int mode = f->flags & O_ACCMODE;
+  if (for_writing ? mode == O_RDONLY : mode == O_WRONLY)
+    fail(EBADF, "handle {}: is not open for {}", c.r.handle, for_writing ? "writing" : "reading");
+  return f;
+}
+
+InodeRef Dispatcher::target(Call& c, bool for_writing) {
+  if (c.path1.empty()) return file(c, for_writing)->inode;
+  return {volume_, volume_.open(c.path1, for_writing ? O_RDWR : O_RDONLY, 0, 0, 0)};
+}
+
+void Dispatcher::open(Call& c) {
+  constexpr uint64_t kKnown = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_CLOEXEC | O_NONBLOCK;
+  if (c.r.a0 & ~kKnown) fail(EINVAL, "{}: open flags {:#o} are not supported", c.path1, c.r.a0 & ~kKnown);
+  int flags = static_cast<int>(c.r.a0);
+  if ((flags & O_ACCMODE) == O_ACCMODE) fail(EINVAL, "{}: neither for reading nor for writing", c.path1);
+  InodeRef ref(volume_, volume_.open(c.path1, flags, static_cast<uint32_t>(c.r.a1), c.session.peer.uid,
+                                     c.session.peer.gid));
+  c.reply.attr = wire(volume_.getattr(*ref));
+  c.reply.handle = c.session.add_file(std::make_shared<OpenFile>(OpenFile{std::move(ref), flags}));
+}
+
+void Dispatcher::stat(Call& c) {
+  c.reply.attr = wire(c.path1.empty() ? volume_.getattr(*c.session.file(c.r.handle)->inode) : volume_.stat(c.path1));
+}
+
+void Dispatcher::map(Call& c) {
+  const Request& r = c.r;
+  auto f = file(c, false);
+  if (r.a0 == 0 || r.a0 % kBlockSize || r.a1 % kBlockSize || r.a2 % kBlockSize)
+    fail(EINVAL, "map: address {:#x}, offset {} and length {} must be multiples of {}", r.a0, r.a1, r.a2, kBlockSize);
+  if (r.a2 == 0 || r.a0 >= kMaxVa || r.a2 > kMaxVa - r.a0) fail(EINVAL, "map: {} bytes at {:#x}", r.a2, r.a0);
+  if (r.a1 > kMaxFileBytes || r.a2 > kMaxFileBytes - r.a1)
+    fail(EOVERFLOW, "map: offset {} + length {} is beyond the largest file", r.a1, r.a2);
+  if (r.a3 & ~uint64_t{PROT_READ | PROT_WRITE}) fail(EINVAL, "map: protection {:#x} is not supported", r.a3);
+  if ((r.a3 & PROT_WRITE) && (f->flags & O_ACCMODE) != O_RDWR) fail(EACCES, "map: the file is not open for reading and writing");
+  PageRange pages{pgoff_of(r.a1), pgoff_of(r.a1) + (r.a2 >> kBlockShift)};
+  Session& s = c.session;
+  auto m = std::make_shared<fault::Mapping>(s.next_mapping_id(), r.a0, pages, static_cast<int>(r.a3),
+                                            static_cast<int32_t>(r.a4), f->inode, s.sentinel(f->inode),
+                                            s.client().uffd(), s);
+  s.client().add(m);
+  if (s.ended()) {  // it ended between: nobody else would take the mapping out again
+    s.client().remove(m->id);
+    fail(ENOTCONN, "client {}: is gone", s.id);
+  }
+  // What exists is mapped ahead of the first touch; without exclusion, since a VMA is only a hint.
+  c.reply.agent_seq = m->map_ahead(volume_.store().extents(m->inode().ino, pages, kMapAheadExtents));
+  c.reply.v0 = m->id;
+}
+
+void Dispatcher::unmap(Call& c) {
+  if (!c.session.client().remove(c.r.a0)) fail(EINVAL, "mapping {}: there is none", c.r.a0);
+}
+
+void Dispatcher::map_info(Call& c) {
+  auto image = c.session.inherited();
+  if (!image || c.r.a0 >= image->mappings.size()) fail(ENOENT, "no more mappings");
+  std::memcpy(c.bounce, &image->mappings[c.r.a0], sizeof(WireMapping));
+  c.reply.v0 = sizeof(WireMapping);
+}
+
+void Dispatcher::readdir(Call& c) {
+  constexpr size_t kMost = 512;
+  uint64_t n = 0, at = 0;
+  for (const auto& e : volume_.list(c.path1, c.r.a0, kMost)) {
+    PackedDirent d{to_u64(e.ino), e.cookie, e.mode, static_cast<uint32_t>(e.name.size())};
+    uint64_t bytes = sizeof d + ((e.name.size() + 7) & ~size_t{7});
+    if (at + bytes > kBounceBytes) break;
+    std::memcpy(c.bounce + at, &d, sizeof d);
+    std::memcpy(c.bounce + at + sizeof d, e.name.data(), e.name.size());
+    at += bytes;
+    ++n;
+  }
+  c.reply.v0 = n;
+  c.reply.v1 = at;
+}
+
+void Dispatcher::extents(Call& c) {
+  constexpr size_t kMost = kBounceBytes / sizeof(WireExtent);
+  if (c.r.a0 > kMaxPgoff) fail(EINVAL, "page {} is beyond the largest file", c.r.a0);
+  InodeRef ref = target(c, false);
+  auto list = volume_.store().extents(ref->ino, {Pgoff(c.r.a0), kEndOfFile}, kMost);
+  uint64_t n = 0;
+  for (const auto& e : list) {
+    WireExtent w{e.pgoff.v, e.pfn.v, e.count, e.unwritten ? 1u : 0u, 0};
+    std::memcpy(c.bounce + n++ * sizeof w, &w, sizeof w);
+  }
+  c.reply.v0 = n;
+  c.reply.v1 = list.size() == kMost ? list.back().end().v : ~uint64_t{0};
+}
+
+}  // namespace pmfs::server

@@ -1,0 +1,65 @@
+// Dispatcher: executes one request of a client. Copies it out of shared memory once, validates every field of the
+// copy, and turns Errors into replies. No lock is held on entry; nothing here waits for a client.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "pmfs/fault/handler.h"
+#include "pmfs/server/session.h"
+
+namespace pmfs::server {
+
+class Dispatcher {
+ public:
+  // What the dispatcher needs of the server.
+  struct Host {
+    std::function<std::vector<std::shared_ptr<Session>>()> sessions;
+    std::function<uint64_t(ForkImage)> keep_fork;  // -> token
+    std::function<void(uint64_t)> drop_fork;
+    std::function<void()> shutdown;
+    Counter requests, protocol_errors, client_deaths;
+  };
+  Dispatcher(Volume& volume, fault::FaultHandler& faults, Host& host) : volume_(volume), faults_(faults), host_(host) {}
+  // The slot's state is kRunning; the reply and the bounce buffer are ours until the caller sets kDone.
+  void execute(Session& s, uint32_t slot);
+
+ private:
+  struct Call {  // a private copy of the request, and where the answer goes
+    Session& session;
+    proto::Request r;
+    std::string path1, path2;
+    std::byte* bounce;
+    proto::Reply reply{};
+    Wait wait() const { return r.flags & proto::kFlagNoWait ? Wait::kNoWait : Wait::kBlock; }
+  };
+  void run(Call& c);
+  void open(Call& c);
+  void map(Call& c);
+  void unmap(Call& c);
+  void map_info(Call& c);
+  void stat(Call& c);
+  void readdir(Call& c);
+  void extents(Call& c);
+  // --- admin.cc
+  void statfs(Call& c);
+  void clients(Call& c);
+  void blocks(Call& c);
+  void counters(Call& c);
+  void trace(Call& c);
+  void require_admin(const Call& c) const;
+
+  std::shared_ptr<OpenFile> file(Call& c, bool for_writing);
+  // By handle, or by path1 if there is one.
+  InodeRef target(Call& c, bool for_writing);
+  static proto::WireAttr wire(const meta::InodeAttr& a);
+
+  Volume& volume_;
+  fault::FaultHandler& faults_;
+  Host& host_;
+};
+
+}  // namespace pmfs::server

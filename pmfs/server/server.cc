@@ -1,0 +1,255 @@
+#include "pmfs/server/server.h"
+
+#include <cstring>
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <spdlog/spdlog.h>
+
+#include "pmfs/base/error.h"
+#include "pmfs/base/pause.h"
+#include "pmfs/base/sys.h"
+
+namespace pmfs::server {
+
+using namespace proto;
+
+namespace {
+constexpr uint64_t kListenId = 0, kStopId = ~uint64_t{0};
+constexpr int64_t kForkTtlNs = 30'000'000'000;
+}  // namespace
+
+Server::Server(const ServerOptions& o) : options_(o) {
+  uffd_device_ = UniqueFd(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
+  if (!uffd_device_)
+    fail(ENOTSUP,
+         "/dev/userfaultfd: {}; the manager lends it to its clients: needs Linux 6.4 or later with CONFIG_USERFAULTFD "
+         "and access to that device",
+         std::strerror(errno));
+  volume_ = std::make_unique<Volume>(o.volume, VolumeOptions{o.exclusion, o.allow_broken, o.canary, o.trace});
+  // A description of its own: the one of the region holds the manager's lock on the file.
+  std::string self = "/proc/self/fd/" + std::to_string(volume_->region().fd());
+  region_fd_ = UniqueFd(::open(self.c_str(), O_RDWR | O_CLOEXEC));
+  if (!region_fd_) fail(errno, "region: can't be opened for clients: {}", std::strerror(errno));
+  pause::g_jitter.store(o.jitter);
+}
+
+Server::~Server() {
+  stop();
+  workers_.reset();
+  pagers_.reset();
+  expire_forks(true);
+}
+
+void Server::start() {
+  faults_ = std::make_unique<fault::FaultHandler>(*volume_);
+  pagers_ = std::make_unique<fault::Pagers>(*faults_, options_.pagers);
+  host_.sessions = [this] { return sessions(); };
+  host_.shutdown = [this] { request_stop(); };
+  host_.keep_fork = [this](ForkImage image) {
+    uint64_t token = 0;
+    while (token == 0)
+      if (::getrandom(&token, sizeof token, 0) != sizeof token) token = 0;
+    image.expires_ns = sys().monotonic_ns() + kForkTtlNs;
+    MutexLock l(forks_mutex_);
+    forks_[token] = std::make_shared<ForkImage>(std::move(image));
+    return token;
+  };
+  host_.drop_fork = [this](uint64_t token) {
+    std::shared_ptr<ForkImage> gone;  // released after the lock
+    MutexLock l(forks_mutex_);
+    auto it = forks_.find(token);
+    if (it == forks_.end()) return;
+    gone = std::move(it->second);
+    forks_.erase(it);
+  };
+  dispatcher_ = std::make_unique<Dispatcher>(*volume_, *faults_, host_);
+  workers_ = std::make_unique<Workers>(*dispatcher_, options_.workers);
+  volume_->on_freed([this] {
+    for (auto& s : sessions()) fault::FaultHandler::space_freed(s->client());
+  });
+  epoll_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
+  stop_event_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!epoll_ || !stop_event_) fail(errno, "manager: can't create an epoll set");
+  epoll_event e{EPOLLIN, {.u64 = kStopId}};
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, stop_event_.get(), &e);
+  listen();
+  control_thread_ = std::thread([this] { run(); });
+}
+
+void Server::listen() {
+  listen_ = UniqueFd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!listen_) fail(errno, "manager: no socket");
+  socket_path_ = options_.volume / kSocketName;
+  ::unlink(socket_path_.c_str());  // a dead manager's; we hold the volume's lock
+  // The directory by fd, since a socket's path is short.
+  UniqueFd dir(::open(options_.volume.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  sockaddr_un a{};
+  a.sun_family = AF_UNIX;
+  std::string path = fmt::format("/proc/self/fd/{}/{}", dir.get(), kSocketName);
+  path.copy(a.sun_path, sizeof a.sun_path - 1);
+  mode_t mask = ::umask(static_cast<mode_t>(0777 & ~options_.socket_mode));
+  int rc = ::bind(listen_.get(), reinterpret_cast<sockaddr*>(&a), sizeof a);
+  int err = errno;
+  ::umask(mask);
+  if (rc != 0) fail(err, "manager: can't bind {}: {}", socket_path_.string(), std::strerror(err));
+  if (::listen(listen_.get(), 128) != 0) fail(errno, "manager: can't listen on {}", socket_path_.string());
+  epoll_event e{EPOLLIN, {.u64 = kListenId}};
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listen_.get(), &e);
+}
+
+void Server::request_stop() {
+  stop_.store(true);
+  uint64_t one = 1;
+  if (::write(stop_event_.get(), &one, sizeof one) < 0) {
+  }  // full means: already requested
+}
+
+void Server::wait() {
+  if (control_thread_.joinable()) control_thread_.join();
+  stop();
+}
+
+void Server::stop() {
+  if (stop_event_) request_stop();
+  if (control_thread_.joinable()) control_thread_.join();
+  for (auto& s : sessions()) end(s);
+  if (!socket_path_.empty()) ::unlink(socket_path_.c_str());
+  socket_path_.clear();
+}
+
+std::vector<std::shared_ptr<Session>> Server::sessions() {
+  ReaderLock l(sessions_mutex_);
+  std::vector<std::shared_ptr<Session>> v;
+  for (auto& [id, s] : sessions_) v.push_back(s);
+  return v;
+}
+
+void Server::run() {
+  while (!stop_.load()) {
+    epoll_event e;
+    int n = ::epoll_wait(epoll_.get(), &e, 1, 1000);
+    expire_forks(false);
+    if (n <= 0 || e.data.u64 == kStopId) continue;
+    if (e.data.u64 == kListenId) {
+      accept();
+      continue;
+    }
+    std::shared_ptr<Session> s;
+    {
+      ReaderLock l(sessions_mutex_);
+      auto it = sessions_.find(e.data.u64);
+      if (it != sessions_.end()) s = it->second;
+    }
+    if (s) control(s);
+  }
+}
+
+void Server::accept() {
+  UniqueFd fd(::accept4(listen_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!fd) return;
+  ucred peer{};
+  socklen_t len = sizeof peer;
+  if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0) return;
+  // With the default mode the socket is its owner's; checked here too, for a directory that was opened wider.
+  if (peer.uid != 0 && peer.uid != ::geteuid() && (options_.socket_mode & 0066) == 0) {
+    send_error(fd.get(), 0, EACCES, "the manager serves its own user only; see --socket-mode");
+    return;
+  }
+  int raw = fd.get();
+  std::shared_ptr<Session> s;
+  try {
+    s = std::make_shared<Session>(*volume_, *pagers_, ++next_id_, std::move(fd), peer);
+  } catch (const Error& e) {
+    spdlog::warn("client of pid {}: {}", peer.pid, e.message());
+    return;
+  }
+  {
+    WriterLock l(sessions_mutex_);
+    sessions_.emplace(s->id, s);
+  }
+  epoll_event e{EPOLLIN, {.u64 = s->id}};
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, raw, &e) != 0) end(s);
+}
+
+void Server::control(const std::shared_ptr<Session>& s) {
+  ControlMessage m;
+  RecvResult r = recv_control(s->socket(), &m);
+  switch (r.status) {
+    case RecvStatus::kAgain: return;
+    case RecvStatus::kOk: break;
+    case RecvStatus::kTruncated:
+    case RecvStatus::kMalformed:
+      host_.protocol_errors.add();
+      send_error(s->socket(), 0, EPROTO, "not a message of this protocol (version 1); the connection is closed");
+      [[fallthrough]];
+    case RecvStatus::kEof:
+    case RecvStatus::kError: return end(s);
+  }
+  try {
+    on_control(s, m);
+  } catch (const Error& e) {
+    if (e.err() == EPROTO) host_.protocol_errors.add();
+    send_error(s->socket(), m.header().seq, e.err(), e.message().c_str());
+  }
+}
+
+void Server::on_control(const std::shared_ptr<Session>& s, ControlMessage& m) {
+  switch (m.type()) {
+    case Control::kHello: {
+      auto h = m.as<HelloRequest>(Control::kHello);
+      if (!h) fail(EPROTO, "a malformed hello");
+      std::shared_ptr<ForkImage> image;
+      if (h->fork_token != 0) image = take_fork(h->fork_token, s->peer.uid);
+      s->welcome(m, *pagers_, uffd_device_.get(), region_fd_.get(), std::move(image));
+      return;
+    }
+    case Control::kUffd:
+      s->take_uffd(m);
+      workers_->add(s);
+      return;
+    case Control::kSentinel: return s->send_sentinel(m);
+    default: fail(EPROTO, "control message {} is not one a client sends", static_cast<int>(m.type()));
+  }
+}
+
+std::shared_ptr<ForkImage> Server::take_fork(uint64_t token, uid_t uid) {
+  MutexLock l(forks_mutex_);
+  auto it = forks_.find(token);
+  if (it == forks_.end() || it->second->uid != uid)
+    fail(ESTALE, "the fork token is unknown or too old; the child has to connect afresh");
+  auto image = std::move(it->second);
+  forks_.erase(it);
+  return image;
+}
+
+void Server::expire_forks(bool all) {
+  std::vector<std::shared_ptr<ForkImage>> gone;  // released after the lock
+  int64_t now = sys().monotonic_ns();
+  MutexLock l(forks_mutex_);
+  for (auto it = forks_.begin(); it != forks_.end();) {
+    if (all || it->second->expires_ns < now) {
+      gone.push_back(std::move(it->second));
+      it = forks_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+}
+
+void Server::end(const std::shared_ptr<Session>& s) {
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, s->socket(), nullptr);
+  workers_->remove(*s);
+  s->end();
+  host_.client_deaths.add();
+  WriterLock l(sessions_mutex_);
+  sessions_.erase(s->id);
+}
+
+}  // namespace pmfs::server

@@ -1,0 +1,76 @@
+// Server: one manager: a mounted volume, its socket, its pagers and workers.
+//
+//   Server s(options); s.start(); ... s.request_stop() (from a signal handler, say); s.wait();
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <thread>
+#include <unordered_map>
+
+#include "pmfs/fault/pager.h"
+#include "pmfs/server/dispatch.h"
+#include "pmfs/server/workers.h"
+
+namespace pmfs::server {
+
+struct ServerOptions {
+  std::filesystem::path volume;
+  std::string exclusion = "range";
+  bool allow_broken = false;
+  unsigned pagers = 2, workers = 4;
+  bool canary = false, trace = false;
+  unsigned jitter = 0;          // pause::g_jitter
+  unsigned socket_mode = 0600;  // who may connect: a capability on all file data of the volume
+};
+
+class Server {
+ public:
+  // Mounts the volume. Throws what Volume does, and ENOTSUP where the kernel lacks what gated mode needs.
+  explicit Server(const ServerOptions& o);
+  ~Server();  // stop(), then a clean unmount
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  void start();         // listens; returns when clients can connect
+  void request_stop();  // async-signal-safe
+  void wait();          // until a stop was requested, then stop()
+  void stop();          // ends every session; idempotent
+
+  // For tests that run a manager in their own process.
+  Volume& volume() { return *volume_; }
+  fault::FaultHandler& faults() { return *faults_; }
+  std::vector<std::shared_ptr<Session>> sessions();
+
+ private:
+  void listen();
+  void run();
+  void accept();
+  void control(const std::shared_ptr<Session>& s);
+  void on_control(const std::shared_ptr<Session>& s, proto::ControlMessage& m);
+  void end(const std::shared_ptr<Session>& s);
+  void expire_forks(bool all);
+  std::shared_ptr<ForkImage> take_fork(uint64_t token, uid_t uid);
+
+  const ServerOptions options_;
+  std::unique_ptr<Volume> volume_;
+  std::unique_ptr<fault::FaultHandler> faults_;
+  std::unique_ptr<fault::Pagers> pagers_;
+  Dispatcher::Host host_;
+  std::unique_ptr<Dispatcher> dispatcher_;
+  std::unique_ptr<Workers> workers_;
+  UniqueFd uffd_device_, region_fd_, listen_, epoll_, stop_event_;
+  std::filesystem::path socket_path_;
+  std::thread control_thread_;
+  std::atomic<bool> stop_{false};
+  uint64_t next_id_ = 0;  // control thread only
+
+  SharedMutex sessions_mutex_{LockRank::kServer, "server sessions"};
+  std::unordered_map<uint64_t, std::shared_ptr<Session>> sessions_ GUARDED_BY(sessions_mutex_);
+  Mutex forks_mutex_{LockRank::kLeaf, "server forks"};
+  std::unordered_map<uint64_t, std::shared_ptr<ForkImage>> forks_ GUARDED_BY(forks_mutex_);
+};
+
+}  // namespace pmfs::server

@@ -1,0 +1,222 @@
+#include "pmfs/server/session.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+
+#include "pmfs/base/error.h"
+
+namespace pmfs::server {
+
+using namespace proto;
+
+namespace {
+constexpr size_t kMaxFiles = 65536;
+}
+
+Session::Session(Volume& volume, fault::Pagers& pagers, uint64_t session_id, UniqueFd socket, const ucred& cred)
+    : id(session_id), peer(cred), volume_(volume), pagers_(pagers), socket_(std::move(socket)), client_(session_id) {}
+
+Session::~Session() { end(); }
+
+void Session::welcome(const ControlMessage& m, const fault::Pagers&, int uffd_device, int region_fd,
+                      std::shared_ptr<ForkImage> image) {
+  if (ring_) fail(EPROTO, "a second hello on one connection");
+  ring_fd_ = UniqueFd(Ring::create_memfd());
+  ring_ = std::make_unique<Ring>(ring_fd_.get());
+  ring_->header().manager_sleeps.store(1);
+  doorbell_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!doorbell_) fail(errno, "no eventfd for the doorbell: too many files open in the manager?");
+  if (image) {
+    image_ = std::move(image);
+    MutexLock l(files_mutex_);
+    files_ = image_->files;
+    next_handle_ = files_.empty() ? 1 : files_.rbegin()->first + 1;
+  }
+  meta::Superblock sb = volume_.superblock();
+  HelloReply r{};
+  std::memcpy(r.volume_uuid, sb.uuid, sizeof r.volume_uuid);
+  r.region_blocks = sb.geometry.blocks;
+  r.client_id = id;
+  r.region_kind = sb.geometry.region_kind;
+  r.block_size = kBlockSize;
+  r.slots = kSlots;
+  r.agent_slots = kAgentSlots;
+  r.bounce_bytes = kBounceBytes;
+  r.ring_bytes = RingLayout::kBytes;
+  r.uffd_features = fault::kUffdFeatures;
+  r.uffd_is_device = 1;
+  const int fds[] = {uffd_device, region_fd, ring_fd_.get(), doorbell_.get(), client_.sigbus_page.fd()};
+  if (int err = send_message(socket(), Control::kWelcome, m.header().seq, r, fds))
+    fail(err, "client {}: can't be answered", id);
+}
+
+void Session::take_uffd(ControlMessage& m) {
+  if (!ring_ || ready()) fail(EPROTO, "a userfaultfd out of turn");
+  if (m.fd_count != 1) fail(EPROTO, "a userfaultfd message without its fd");
+  client_.set_uffd(std::make_shared<fault::Uffd>(std::move(m.fds[0])));
+  pagers_.add(std::shared_ptr<fault::Client>(shared_from_this(), &client_));
+  ready_.store(true, std::memory_order_release);
+  if (int err = send_message(socket(), Control::kOk, m.header().seq)) fail(err, "client {}: can't be answered", id);
+}
+
+void Session::send_sentinel(const ControlMessage& m) {
+  auto r = m.as<SentinelRequest>(Control::kSentinel);
+  if (!r || !ready()) fail(EPROTO, "a malformed sentinel request");
+  auto s = sentinel(file(r->handle)->inode);
+  const int fds[] = {s->fd()};
+  if (int err = send_message(socket(), Control::kSentinelFd, r->h.seq, ControlHeader{}, fds))
+    fail(err, "client {}: can't be answered", id);
+}
+
+std::shared_ptr<fault::Sentinel> Session::sentinel(const InodeRef& inode) {
+  MutexLock l(files_mutex_);
+  auto& weak = sentinels_[to_u64(inode->ino)];
+  if (auto s = weak.lock()) return s;
+  auto s = std::make_shared<fault::Sentinel>(inode);
+  weak = s;
+  // Kept until the file is closed: the client has it mapped before the manager knows of the mapping.
+  kept_sentinels_.push_back(s);
+  return s;
+}
+
+void Session::end() {
+  if (ended_.exchange(true)) return;
+  if (ready()) pagers_.remove(client_);
+  if (ring_) {
+    ring_->header().closed.store(1);
+    for (uint32_t i = 0; i < kSlots; ++i) futex_wake(&ring_->slot(i).state, INT32_MAX);
+  }
+  // Released at the end, outside the locks: the last reference of a file evicts it.
+  auto maps = client_.remove_all();
+  std::map<uint32_t, std::shared_ptr<OpenFile>> files;
+  std::vector<std::shared_ptr<fault::Sentinel>> sentinels;
+  std::deque<fault::VmaCommand> commands;
+  {
+    MutexLock l(files_mutex_);
+    files.swap(files_);
+    sentinels.swap(kept_sentinels_);
+    sentinels_.clear();
+  }
+  {
+    MutexLock l(agent_mutex_);
+    commands.swap(commands_);
+  }
+  image_ = nullptr;
+}
+
+uint32_t Session::add_file(std::shared_ptr<OpenFile> f) {
+  MutexLock l(files_mutex_);
+  if (ended()) fail(ENOTCONN, "client {}: is gone", id);
+  if (files_.size() >= kMaxFiles) fail(EMFILE, "client {}: {} files are open already", id, kMaxFiles);
+  while (next_handle_ == 0 || files_.count(next_handle_)) ++next_handle_;
+  files_.emplace(next_handle_, std::move(f));
+  return next_handle_++;
+}
+
+std::shared_ptr<OpenFile> Session::file(uint32_t handle) {
+  MutexLock l(files_mutex_);
+  auto it = files_.find(handle);
+  if (it == files_.end()) fail(EBADF, "handle {}: is not open", handle);
+  return it->second;
+}
+
+void Session::close_file(uint32_t handle) {
+  std::shared_ptr<OpenFile> f;
+  std::vector<std::shared_ptr<fault::Sentinel>> dropped;
+  MutexLock l(files_mutex_);
+  auto it = files_.find(handle);
+  if (it == files_.end()) fail(EBADF, "handle {}: is not open", handle);
+  f = std::move(it->second);
+  files_.erase(it);
+  uint64_t ino = to_u64(f->inode->ino);
+  bool other = std::any_of(files_.begin(), files_.end(), [&](auto& o) { return o.second->inode->ino == f->inode->ino; });
+  if (other) return;
+  auto s = sentinels_[ino].lock();
+  auto at = std::find(kept_sentinels_.begin(), kept_sentinels_.end(), s);
+  if (at != kept_sentinels_.end()) {
+    dropped.push_back(std::move(*at));
+    kept_sentinels_.erase(at);
+  }
+  dropped.push_back(std::move(s));
+}
+
+size_t Session::files() {
+  MutexLock l(files_mutex_);
+  return files_.size();
+}
+
+ForkImage Session::fork_image() {
+  ForkImage image;
+  image.uid = peer.uid;
+  auto maps = client_.mappings();
+  MutexLock l(files_mutex_);
+  image.files = files_;
+  for (auto& m : maps) {
+    uint32_t handle = 0;
+    for (auto& [h, f] : image.files)
+      if (f->inode->ino == m->inode().ino && (f->flags & O_ACCMODE) != O_WRONLY) handle = h;
+    if (handle == 0) {  // its file was closed: one of its own for the child
+      handle = next_handle_++;
+      image.files.emplace(handle, std::make_shared<OpenFile>(OpenFile{m->inode_ref(), O_RDWR}));
+    }
+    image.mappings.push_back({m->id, m->va, m->pages.first.bytes(), m->pages.count() * kBlockSize,
+                              static_cast<uint64_t>(m->prot), handle, 0});
+  }
+  return image;
+}
+
+// --- VMA commands
+
+uint64_t Session::post(fault::VmaCommand c) {
+  MutexLock l(agent_mutex_);
+  if (ended()) return 0;
+  commands_.push_back(std::move(c));
+  ++next_seq_;
+  pump();
+  return next_seq_;
+}
+
+void Session::pump() {
+  RingHeader& h = ring_->header();
+  bool posted = false;
+  while (posted_ < next_seq_ && posted_ - done_ < kAgentSlots) {
+    const fault::VmaCommand& c = commands_[posted_ - done_];
+    AgentOp op = c.kind == fault::VmaKind::kRegion     ? AgentOp::kMapRegion
+                 : c.kind == fault::VmaKind::kSentinel ? AgentOp::kMapSentinel
+                                                       : AgentOp::kMapSigbus;
+    ring_->agent_slot(posted_ + 1) = {posted_ + 1,  static_cast<uint32_t>(op), static_cast<uint32_t>(c.mapping->prot), c.va, c.bytes,
+                                      c.offset, c.mapping->sentinel_fd, 0};
+    ++posted_;
+    posted = true;
+  }
+  if (!posted) return;
+  h.agent_posted.store(posted_);
+  if (h.agent_sleeps.load()) futex_wake(reinterpret_cast<std::atomic<uint32_t>*>(&h.agent_posted), 1);
+}
+
+void Session::agent_acks() {
+  std::vector<std::pair<fault::VmaCommand, int>> done;
+  {
+    MutexLock l(agent_mutex_);
+    uint64_t said = ring_->header().agent_done.load();
+    // A client that lies about it harms its own mappings only; but not our queue.
+    if (said > posted_) said = posted_;
+    while (done_ < said && !commands_.empty()) {
+      ++done_;
+      done.emplace_back(std::move(commands_.front()), ring_->agent_slot(done_).result);
+      commands_.pop_front();
+    }
+    pump();
+  }
+  for (auto& [c, err] : done) c.mapping->vma_done(c, err);
+}
+
+uint64_t Session::agent_queue() {
+  MutexLock l(agent_mutex_);
+  return commands_.size();
+}
+
+}  // namespace pmfs::server

@@ -1,0 +1,103 @@
+// Session: one connected client: its socket, ring, open files, mappings and VMA commands. It ends when the
+// socket does, at any moment; whatever was of it is then gone, and who still works on its behalf finds nothing.
+//
+//   kNew --Hello--> kWelcomed --Uffd--> kReady;   any --EOF, protocol error, stop--> ended
+//
+// Locks: files_mutex_ and agent_mutex_ are leaves for each other; neither is held while the client does anything.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+
+#include <sys/socket.h>
+
+#include "pmfs/base/mutex.h"
+#include "pmfs/fault/client.h"
+#include "pmfs/fault/pager.h"
+#include "pmfs/proto/control.h"
+#include "pmfs/proto/ring.h"
+
+namespace pmfs::server {
+
+struct OpenFile {
+  InodeRef inode;
+  int flags = 0;
+};
+
+// What a fork takes along.
+struct ForkImage {
+  uid_t uid = 0;
+  std::map<uint32_t, std::shared_ptr<OpenFile>> files;
+  std::vector<proto::WireMapping> mappings;
+  int64_t expires_ns = 0;
+};
+
+class Session final : public fault::Agent, public std::enable_shared_from_this<Session> {
+ public:
+  Session(Volume& volume, fault::Pagers& pagers, uint64_t id, UniqueFd socket, const ucred& peer);
+  ~Session() override;
+
+  const uint64_t id;
+  const ucred peer;
+  int socket() const { return socket_.get(); }
+  int doorbell() const { return doorbell_.get(); }
+  proto::Ring& ring() const { return *ring_; }
+  fault::Client& client() { return client_; }
+  const fault::Client& client() const { return client_; }
+  bool ready() const { return ready_.load(std::memory_order_acquire); }
+  bool ended() const { return ended_.load(std::memory_order_acquire); }
+
+  // --- set-up, on the control thread. An Error is sent to the client by the caller.
+  void welcome(const proto::ControlMessage& m, const fault::Pagers&, int uffd_device, int region_fd,
+               std::shared_ptr<ForkImage> image);
+  void take_uffd(proto::ControlMessage& m);
+  void send_sentinel(const proto::ControlMessage& m);
+  // Idempotent. No lock held.
+  void end();
+
+  // --- open files. Errors: EBADF, EMFILE.
+  uint32_t add_file(std::shared_ptr<OpenFile> f);
+  std::shared_ptr<OpenFile> file(uint32_t handle);
+  void close_file(uint32_t handle);
+  size_t files();
+  std::shared_ptr<fault::Sentinel> sentinel(const InodeRef& inode);
+  ForkImage fork_image();
+  std::shared_ptr<ForkImage> inherited() const { return image_; }
+  uint64_t next_mapping_id() { return mapping_ids_.fetch_add(1) + 1; }
+
+  // --- VMA commands
+  uint64_t post(fault::VmaCommand c) override;  // any thread; never waits
+  void agent_acks();                            // takes the agent's answers in
+  uint64_t agent_queue();
+
+  // For the adaptive spin of the workers (server/workers.cc).
+  std::atomic<int64_t> spin_ns{0}, last_reply_ns{0};
+
+ private:
+  void pump() REQUIRES(agent_mutex_);
+
+  Volume& volume_;
+  fault::Pagers& pagers_;
+  UniqueFd socket_, ring_fd_, doorbell_;
+  std::unique_ptr<proto::Ring> ring_;
+  fault::Client client_;
+  std::shared_ptr<ForkImage> image_;
+  std::atomic<bool> ready_{false}, ended_{false};
+  std::atomic<uint64_t> mapping_ids_{0};
+
+  Mutex files_mutex_{LockRank::kSessionFiles, "session files"};
+  std::map<uint32_t, std::shared_ptr<OpenFile>> files_ GUARDED_BY(files_mutex_);
+  std::map<uint64_t, std::weak_ptr<fault::Sentinel>> sentinels_ GUARDED_BY(files_mutex_);
+  std::vector<std::shared_ptr<fault::Sentinel>> kept_sentinels_ GUARDED_BY(files_mutex_);
+  uint32_t next_handle_ GUARDED_BY(files_mutex_) = 1;
+
+  // Commands in order: [executed | in the ring, seq done_+1 .. posted_ | waiting for room, .. next_seq_].
+  Mutex agent_mutex_{LockRank::kAgent, "session agent"};
+  std::deque<fault::VmaCommand> commands_ GUARDED_BY(agent_mutex_);  // front: seq done_ + 1
+  uint64_t done_ GUARDED_BY(agent_mutex_) = 0, posted_ GUARDED_BY(agent_mutex_) = 0, next_seq_ GUARDED_BY(agent_mutex_) = 0;
+};
+
+}  // namespace pmfs::server
