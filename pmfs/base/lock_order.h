@@ -17,10 +17,11 @@ enum class LockRank : uint16_t {
   kInodeOp = 300,      // fs: per-inode operation mutex, several in ino order (key)
   kRange = 400,        // exclusion: range lock, several in (ino, first) order (key)
   kSchemeLock = 450,   // exclusion: whole-inode locks of other schemes
-  kEntry = 500,        // exclusion: lock entries in pgoff order (key), per inode in ino order
+  kEntry = 500,        // exclusion: lock entries, inodes in ino order; a second one of an inode only by try
   kInodeAlloc = 600,   // fs: per-inode placement windows
   kMeta = 700,         // meta: every transaction
   kAllocator = 720,    // meta: volatile block bitmap
+  kSessionFiles = 740,  // server: a client's open files
   kInodeCache = 750,   // fs: ino -> Inode table (leaf: nothing is called with it held)
   kSessionMaps = 800,  // fault: a client's mapping table
   kVma = 810,          // fault: what VMA a client has at each page of one mapping

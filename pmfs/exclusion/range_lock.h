@@ -22,7 +22,8 @@ namespace pmfs::exclusion {
 
 enum class RangeMode : uint8_t { kShared, kExclusive };
 
-// Lets another thread make a waiter give up: its Lock() returns nothing (ECANCELED to the user).
+// Lets another thread make a waiter give up: its Lock() returns nothing (ECANCELED to the user). Serves one Lock()
+// at a time; stays cancelled.
 class CancelToken {
  public:
   void cancel();
@@ -31,19 +32,19 @@ class CancelToken {
  private:
   friend class RangeLock;
   std::atomic<bool> cancelled_{false};
-  Mutex mutex_{LockRank::kLeaf, "cancel token"};
+  Mutex mutex_{LockRank::kCancel, "cancel token"};
   class RangeLock* waiting_in_ GUARDED_BY(mutex_) = nullptr;
 };
 
 class RangeLock {
  public:
-  explicit RangeLock(uint64_t lock_key);  // the ino
+  explicit RangeLock(uint64_t lock_key, LockRank rank = LockRank::kRange);  // the ino
   ~RangeLock();
 
   struct Holder;  // opaque
   using Ticket = Holder*;
 
-  // Rank kRange. Never returns null unless cancelled.
+  // Never returns null unless cancelled. Unlocked by the thread that locked.
   Ticket Lock(PageRange r, RangeMode m, CancelToken* cancel = nullptr);
   Ticket TryLock(PageRange r, RangeMode m);  // null: would have waited
   void Unlock(Ticket t);
@@ -53,6 +54,7 @@ class RangeLock {
 
  private:
   friend class CancelToken;
+  void wake_cancelled();
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

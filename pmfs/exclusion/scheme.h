@@ -44,8 +44,8 @@ class Scheme {
   // Does the fault check i_size? (`none` does not.)
   virtual bool fault_checks_size() const = 0;
 
-  // --- invalidate side. Covers pages `r`; on return no fault is between lookup and install in it, and none will be (sound
-  // schemes). False: would have to wait (kNoWait) or cancelled.
+  // --- invalidate side. Covers pages `r`; on return no fault is between lookup and install in it, and none will be
+  // (sound schemes). False: would have to wait (kNoWait) or cancelled. Left by the thread that entered.
   virtual bool enter_invalidate(PageRange r, Wait wait, CancelToken* cancel, InvalidateTicket* t) = 0;
   virtual void leave_invalidate(InvalidateTicket* t) = 0;
   // How the invalidate may remove entries.

@@ -1,0 +1,48 @@
+// What the .cc files of LockEntryTree share: the state of a tree, and the way from the root to a page.
+#pragma once
+
+#include "pmfs/base/pause.h"
+#include "pmfs/exclusion/entry_node.h"
+#include "pmfs/exclusion/mark_queue.h"
+#include "pmfs/exclusion/wait_table.h"
+
+namespace pmfs::exclusion {
+
+struct LockEntryTree::Impl {
+  explicit Impl(uint64_t k) : key(k) {}
+
+  // Sleeps while the entry is LOCKED. Only a thread that holds no entry of this inode (or a higher one) may.
+  void wait_for(Slot& slot, Pgoff head) {
+    lock_order::about_to_block(&slot, LockRank::kEntry, key, "lock entry");
+    WaitTable::instance().wait_while_locked(slot, this, head, asleep);
+  }
+  void wake(Pgoff head) { WaitTable::instance().wake(this, head); }
+
+  // `locked` -> `next`, and wakes. One atomic operation unless somebody waits. False: stolen, nothing was stored.
+  bool replace(Slot& slot, Pgoff head, uint64_t locked, uint64_t next);
+
+  const uint64_t key;
+  Bytes bytes{sizeof(InnerNode)};
+  std::atomic<unsigned> asleep{0};
+  MarkQueue mark_queue;
+  InnerNode root{kRoot};
+};
+
+// The nodes from the root to the slot that stands for a page.
+struct EntryPath {
+  std::array<Node*, kLevels> node;
+  Pgoff page;
+  unsigned bottom;  // level of the slot: 0, or 1 for an order-9 entry
+  Slot* slot;
+  uint64_t word;  // 0 or an entry, as seen on the way
+
+  Pgoff head() const { return slot_head(page, bottom); }
+  bool marked() const {
+    for (unsigned level = kLevels; level-- > bottom;) {
+      if (node[level]->marked(slot_index(page, level))) return true;
+    }
+    return false;
+  }
+};
+
+}  // namespace pmfs::exclusion
