@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -282,14 +283,18 @@ bool Session::drain_agent() {
 
 // --- sentinels
 
-void Session::note_open(uint32_t handle, uint64_t ino, uint64_t generation) {
+void Session::note_open(uint32_t handle) {
   MutexLock l(table_mutex_);
-  handles_[handle] = {ino, generation};
+  handles_[handle] = nullptr;
 }
 
 void Session::note_close(uint32_t handle) {
+  std::shared_ptr<Sentinel> dropped;  // closed outside the lock
   MutexLock l(table_mutex_);
-  handles_.erase(handle);
+  const auto it = handles_.find(handle);
+  if (it == handles_.end()) return;
+  dropped = std::move(it->second);
+  handles_.erase(it);
 }
 
 UniqueFd Session::fetch_sentinel(uint32_t handle) {
@@ -320,21 +325,25 @@ UniqueFd Session::fetch_sentinel(uint32_t handle) {
 }
 
 std::shared_ptr<Sentinel> Session::sentinel(uint32_t handle) {
-  FileKey key;
   {
     MutexLock l(table_mutex_);
     const auto it = handles_.find(handle);
     if (it == handles_.end()) fail(EBADF, "the file is closed");
-    key = it->second;
-    if (auto s = sentinels_[key].lock()) return s;
+    if (it->second) return it->second;
   }
-  auto fresh = std::make_shared<Sentinel>(Sentinel{fetch_sentinel(handle)});
+  auto s = std::make_shared<Sentinel>(Sentinel{fetch_sentinel(handle)});
+  struct stat st {};
+  if (fstat(s->fd.get(), &st) != 0) fail(errno, "can't look at a sentinel");
   MutexLock l(table_mutex_);
   std::erase_if(sentinels_, [](const auto& e) { return e.second.expired(); });
-  auto& cached = sentinels_[key];
-  if (auto s = cached.lock()) return s;  // another thread was first; it is the same memory file
-  cached = fresh;
-  return fresh;
+  auto& known = sentinels_[st.st_ino];
+  if (auto same = known.lock()) {
+    s.swap(same);  // by another handle of the file: one fd is enough
+  } else {
+    known = s;
+  }
+  if (const auto it = handles_.find(handle); it != handles_.end()) it->second = s;
+  return s;
 }
 
 // --- fork
@@ -364,6 +373,10 @@ void Session::drop_inherited() {
   turn_next_ = turn_ = freed_ = 0;
   MutexLock l(table_mutex_);
   sentinels_.clear();
+  for (auto& [handle, s] : handles_) {
+    if (s) s->fd.reset();  // the parent's
+    s = nullptr;
+  }
 }
 
 void Session::reattach_in_child() {

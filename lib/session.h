@@ -25,7 +25,8 @@
 namespace pmfs {
 
 // The sentinel memfd of one file: what lies under a mapping where no extent is mapped. Commands name its fd number,
-// so it lives as long as a mapping of the file.
+// so it lives as long as a mapping of the file. The manager keeps one per client and inode for as long as a handle
+// or a mapping of the inode is open; so what a handle was answered once holds until that handle is closed.
 struct Sentinel {
   UniqueFd fd;
 };
@@ -56,7 +57,7 @@ class Session {
   std::shared_ptr<Sentinel> sentinel(uint32_t handle);
   UniqueFd fetch_sentinel(uint32_t handle);
   int uffd() const { return c_.uffd.get(); }
-  void note_open(uint32_t handle, uint64_t ino, uint64_t generation);
+  void note_open(uint32_t handle);
   void note_close(uint32_t handle);
   // Returns when the agent has executed every command posted so far, or will never execute one again. False if it
   // is stuck: then no range of the session may be unmapped.
@@ -69,11 +70,6 @@ class Session {
 
  private:
   class Lease;
-  struct FileKey {
-    uint64_t ino, generation;
-    auto operator<=>(const FileKey&) const = default;
-  };
-
   explicit Session(const std::string& volume);
   void start(uint64_t token);
   uint32_t claim_slot();
@@ -101,8 +97,8 @@ class Session {
   Mutex socket_mutex_{LockRank::kRegion, "session socket"};  // one control exchange at a time
   uint32_t control_seq_ GUARDED_BY(socket_mutex_) = 16;
   Mutex table_mutex_{LockRank::kVma, "session tables"};
-  std::map<uint32_t, FileKey> handles_ GUARDED_BY(table_mutex_);
-  std::map<FileKey, std::weak_ptr<Sentinel>> sentinels_ GUARDED_BY(table_mutex_);
+  std::map<uint32_t, std::shared_ptr<Sentinel>> handles_ GUARDED_BY(table_mutex_);  // null: not asked for yet
+  std::map<uint64_t, std::weak_ptr<Sentinel>> sentinels_ GUARDED_BY(table_mutex_);  // by inode number of the memfd
 };
 #pragma GCC visibility pop
 
