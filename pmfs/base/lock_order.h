@@ -12,7 +12,7 @@ namespace pmfs {
 
 // Order of acquisition, outermost first. Gaps leave room.
 enum class LockRank : uint16_t {
-  kServer = 100,       // server: session list
+  kServer = 100,       // server, fault: what workers and pagers serve
   kNamespace = 200,    // fs: directory tree
   kInodeOp = 300,      // fs: per-inode operation mutex, several in ino order (key)
   kRange = 400,        // exclusion: range lock, several in (ino, first) order (key)
@@ -23,6 +23,7 @@ enum class LockRank : uint16_t {
   kAllocator = 720,    // meta: volatile block bitmap
   kSessionFiles = 740,  // server: a client's open files
   kInodeCache = 750,   // fs: ino -> Inode table (leaf: nothing is called with it held)
+  kSessionList = 760,  // server: the table of sessions (leaf but for what follows)
   kSessionMaps = 800,  // fault: a client's mapping table
   kVma = 810,          // fault: what VMA a client has at each page of one mapping
   kAgent = 820,        // fault/server: a client's queue of VMA commands

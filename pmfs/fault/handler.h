@@ -17,7 +17,7 @@ struct FaultCounters {
 
 class FaultHandler {
  public:
-  explicit FaultHandler(Volume& volume) : volume_(volume) {}
+  explicit FaultHandler(MountedVolume& volume) : volume_(volume) {}
   // Any pager thread, no lock held. Never waits for a client; may wait for an invalidate of the page.
   void handle(Client& client, const uffd_msg& m);
   // Space was freed: pages that showed SIGBUS for want of it are tried again at their next touch.
@@ -27,7 +27,7 @@ class FaultHandler {
  private:
   void fault(Client& client, Mapping& m, Pgoff p, uint64_t address, bool write, bool upgrade);
   void no_page(Client& client, Mapping& m, Pgoff p, uint64_t address);
-  Volume& volume_;
+  MountedVolume& volume_;
   FaultCounters counters_;
 };
 

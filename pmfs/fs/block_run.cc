@@ -19,7 +19,7 @@ Pgoff huge_head(Pgoff p) { return Pgoff(p.v & ~(kHugeBlocks - 1)); }
 
 }  // namespace
 
-BlockRun BlockRun::grab(Volume& v, Inode& i, Pgoff p, uint64_t want, Wait wait, Eof eof) {
+BlockRun BlockRun::grab(MountedVolume& v, Inode& i, Pgoff p, uint64_t want, Wait wait, Eof eof) {
   BlockRun run(v, i);
   if (!run.lock_first(p, want, wait)) return run;
   // i_size is read with the entry locked: a truncate either waits for this entry or was seen here.

@@ -19,7 +19,7 @@
 
 namespace pmfs {
 
-class Volume;
+class MountedVolume;
 
 enum class BlockKind : uint8_t { kBusy, kBeyondEof, kHole, kFresh, kZero, kUnwritten, kWritten };
 
@@ -29,7 +29,7 @@ class BlockRun {
   // The run starts at `p` and has at most `want` pages (>= 1), as many as follow in the same state and are not
   // locked by others; it never waits for a page but `p`. kBusy (kNoWait only): nothing is locked.
   // LockRank kEntry.
-  static BlockRun grab(Volume& v, Inode& i, Pgoff p, uint64_t want, Wait wait, Eof eof = Eof::kCheck);
+  static BlockRun grab(MountedVolume& v, Inode& i, Pgoff p, uint64_t want, Wait wait, Eof eof = Eof::kCheck);
   ~BlockRun();
   BlockRun(BlockRun&& o) noexcept;
   BlockRun& operator=(BlockRun&&) = delete;
@@ -53,7 +53,7 @@ class BlockRun {
   void mark_dirty();      // somebody may store through a PTE from now on: fsync flushes these pages
 
  private:
-  BlockRun(Volume& v, Inode& i) : v_(&v), i_(&i) {}
+  BlockRun(MountedVolume& v, Inode& i) : v_(&v), i_(&i) {}
   bool lock_first(Pgoff p, uint64_t want, Wait wait);
   void lock_rest(uint64_t want);
   bool probe(Pgoff p, const exclusion::Entry& e, uint64_t want);
@@ -61,7 +61,7 @@ class BlockRun {
   void unlock_from(size_t index);
   void unlock_all();
 
-  Volume* v_;
+  MountedVolume* v_;
   Inode* i_;
   BlockKind kind_ = BlockKind::kBusy;
   FileExtent extent_;

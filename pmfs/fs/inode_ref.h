@@ -12,8 +12,8 @@ namespace pmfs {
 class InodeRef {
  public:
   InodeRef() = default;
-  // Takes over a reference that Volume::open() or get() gave.
-  InodeRef(Volume& v, std::shared_ptr<Inode> i) : volume_(&v), inode_(std::move(i)) {}
+  // Takes over a reference that MountedVolume::open() or get() gave.
+  InodeRef(MountedVolume& v, std::shared_ptr<Inode> i) : volume_(&v), inode_(std::move(i)) {}
   InodeRef(const InodeRef& o) : volume_(o.volume_), inode_(o.inode_) {
     if (inode_) volume_->ref(*inode_);
   }
@@ -31,7 +31,7 @@ class InodeRef {
   explicit operator bool() const { return inode_ != nullptr; }
 
  private:
-  Volume* volume_ = nullptr;
+  MountedVolume* volume_ = nullptr;
   std::shared_ptr<Inode> inode_;
 };
 

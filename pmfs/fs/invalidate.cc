@@ -61,7 +61,7 @@ void check_range(uint64_t offset, uint64_t length) {
 
 // `whole`: pages that lose their blocks; `pages` also has the partial edge pages. `edges` runs when the
 // transaction is done, with the pages excluded.
-void Volume::invalidate(Inode& i, PageRange pages, PageRange whole, std::optional<uint64_t> new_size, Wait wait,
+void MountedVolume::invalidate(Inode& i, PageRange pages, PageRange whole, std::optional<uint64_t> new_size, Wait wait,
                         BlockEvent what, uint64_t client, const std::function<void()>& edges) {
   int64_t start = sys().monotonic_ns();
   retry_stuck();
@@ -91,7 +91,7 @@ void Volume::invalidate(Inode& i, PageRange pages, PageRange whole, std::optiona
 
 // A partial edge page keeps its lock entry, so it must not be part of a 2 MiB one that goes. Where order-0
 // entries have been made no 2 MiB entry appears again, so this can be done ahead of the exclusion.
-void Volume::split_edges(Inode& i, PageRange pages, PageRange whole, Wait wait) {
+void MountedVolume::split_edges(Inode& i, PageRange pages, PageRange whole, Wait wait) {
   for (Pgoff p : {pages.first, pages.end - 1}) {
     if (pages.empty() || whole.contains(p)) continue;
     exclusion::LockedEntry e = i.entries.lock(p, 0, wait);
@@ -102,7 +102,7 @@ void Volume::split_edges(Inode& i, PageRange pages, PageRange whole, Wait wait) 
 }
 
 // Zap, then forget, then free; in this order, or a PTE could outlive the ownership of its block.
-void Volume::give_back(Inode& i, const meta::Removed& removed, const std::vector<Extent>& zeros, PageRange whole,
+void MountedVolume::give_back(Inode& i, const meta::Removed& removed, const std::vector<Extent>& zeros, PageRange whole,
                        BlockEvent what, uint64_t client) {
   Stuck s{removed.id, removed.extents, zeros};
   bool zapped = try_zap(s);
@@ -129,7 +129,7 @@ void Volume::give_back(Inode& i, const meta::Removed& removed, const std::vector
   finish(s);
 }
 
-bool Volume::try_zap(const Stuck& s) {
+bool MountedVolume::try_zap(const Stuck& s) {
   try {
     for (auto* list : {&s.extents, &s.zeros})
       for (Extent e : *list) {
@@ -143,7 +143,7 @@ bool Volume::try_zap(const Stuck& s) {
   }
 }
 
-void Volume::finish(const Stuck& s) {
+void MountedVolume::finish(const Stuck& s) {
   for (auto* list : {&s.extents, &s.zeros})
     for (Extent e : *list) {
       if (owners_) owners_->clear(e);
@@ -154,7 +154,7 @@ void Volume::finish(const Stuck& s) {
     for (Extent e : *list) refill_->add(e);
 }
 
-void Volume::retry_stuck() {
+void MountedVolume::retry_stuck() {
   std::vector<Stuck> todo;
   {
     MutexLock l(stuck_mutex_);
@@ -171,7 +171,7 @@ void Volume::retry_stuck() {
 }
 
 // Zeroes file bytes [from, to) of one page, if it has a written block. The page is excluded by the caller.
-void Volume::zero_bytes(Inode& i, uint64_t from, uint64_t to) {
+void MountedVolume::zero_bytes(Inode& i, uint64_t from, uint64_t to) {
   if (from >= to) return;
   Pgoff p = pgoff_of(from);
   auto e = store_->lookup_extent(i.ino, p);
@@ -181,7 +181,7 @@ void Volume::zero_bytes(Inode& i, uint64_t from, uint64_t to) {
   region_->drain();
 }
 
-void Volume::truncate(Inode& i, uint64_t size, Wait wait, uint64_t client) {
+void MountedVolume::truncate(Inode& i, uint64_t size, Wait wait, uint64_t client) {
   if (size > kMaxFileBytes) fail(EFBIG, "size {} is beyond the largest file, {} bytes", size, kMaxFileBytes);
   SizeLock size_lock(i, wait);
   uint64_t old = i.i_size.load();
@@ -194,7 +194,7 @@ void Volume::truncate(Inode& i, uint64_t size, Wait wait, uint64_t client) {
              [&] { zero_bytes(i, size, std::min(Pgoff(blocks_for(size)).bytes(), old)); });
 }
 
-void Volume::punch(Inode& i, uint64_t offset, uint64_t length, Wait wait, uint64_t client) {
+void MountedVolume::punch(Inode& i, uint64_t offset, uint64_t length, Wait wait, uint64_t client) {
   check_range(offset, length);
   uint64_t end = offset + length;
   PageRange pages{pgoff_of(offset), Pgoff(blocks_for(end))};
@@ -203,7 +203,7 @@ void Volume::punch(Inode& i, uint64_t offset, uint64_t length, Wait wait, uint64
              BlockEvent::kPunch, client, [&] { zero_edges(i, offset, end, whole); });
 }
 
-void Volume::zero_edges(Inode& i, uint64_t offset, uint64_t end, PageRange whole) {
+void MountedVolume::zero_edges(Inode& i, uint64_t offset, uint64_t end, PageRange whole) {
   if (whole.end < whole.first) {  // inside one page
     zero_bytes(i, offset, end);
     return;
@@ -213,7 +213,7 @@ void Volume::zero_edges(Inode& i, uint64_t offset, uint64_t end, PageRange whole
 }
 
 // Whole pages keep their blocks, as UNWRITTEN; what they held can't be seen again.
-void Volume::zero_range(Inode& i, uint64_t offset, uint64_t length, Wait wait, uint64_t client) {
+void MountedVolume::zero_range(Inode& i, uint64_t offset, uint64_t length, Wait wait, uint64_t client) {
   check_range(offset, length);
   uint64_t end = offset + length;
   SizeLock size_lock(i, wait);
@@ -242,7 +242,7 @@ void Volume::zero_range(Inode& i, uint64_t offset, uint64_t length, Wait wait, u
 }
 
 // Drops the cached entries of `r` but the zero blocks, which still are what the pages read as.
-void Volume::forget_written(Inode& i, PageRange r) {
+void MountedVolume::forget_written(Inode& i, PageRange r) {
   if (i.exclusion->erase_mode() == exclusion::LockEntryTree::Erase::kMarked) {
     i.entries.update(r, [](Pgoff, exclusion::Entry e) { return e.zero() ? e : exclusion::Entry{}; });
     return;
@@ -258,7 +258,7 @@ void Volume::forget_written(Inode& i, PageRange r) {
 
 // What lies behind the old end in its last page must read as zero once it is inside: a client may have stored
 // there through its mapping.
-void Volume::prepare_growth(Inode& i, uint64_t old_size, Wait wait) {
+void MountedVolume::prepare_growth(Inode& i, uint64_t old_size, Wait wait) {
   uint64_t in_page = old_size & (kBlockSize - 1);
   if (in_page == 0) return;
   BlockRun run = BlockRun::grab(*this, i, pgoff_of(old_size), 1, wait, BlockRun::Eof::kIgnore);
@@ -268,13 +268,13 @@ void Volume::prepare_growth(Inode& i, uint64_t old_size, Wait wait) {
   region_->drain();
 }
 
-void Volume::grow(Inode& i, uint64_t size, Wait wait) {
+void MountedVolume::grow(Inode& i, uint64_t size, Wait wait) {
   prepare_growth(i, i.i_size.load(), wait);
   store_->grow_size(i.ino, size);
   i.set_size(size);
 }
 
-void Volume::preallocate(Inode& i, uint64_t offset, uint64_t length, bool keep_size, Wait wait) {
+void MountedVolume::preallocate(Inode& i, uint64_t offset, uint64_t length, bool keep_size, Wait wait) {
   check_range(offset, length);
   uint64_t end = offset + length;
   SizeLock size_lock(i, wait);

@@ -22,7 +22,7 @@ constexpr int64_t kTimeGranularityNs = 4'000'000;  // of mtime, as coarse as a k
 
 }  // namespace
 
-size_t Volume::read(Inode& i, std::span<std::byte> out, uint64_t offset, Wait wait) {
+size_t MountedVolume::read(Inode& i, std::span<std::byte> out, uint64_t offset, Wait wait) {
   size_t done = 0;
   while (done < out.size()) {
     uint64_t pos = offset + done, size = i.i_size.load(std::memory_order_acquire);
@@ -45,7 +45,7 @@ size_t Volume::read(Inode& i, std::span<std::byte> out, uint64_t offset, Wait wa
 // Writes into pages run by run. With `extend` (under size_mutex) each run raises the size in the transaction
 // that makes its blocks the file's: a crash leaves a prefix of the write, never bytes that were not written.
 // Short when a truncate has cut the file meanwhile (extend false).
-size_t Volume::write_at(Inode& i, std::span<const std::byte> in, uint64_t offset, bool extend, Wait wait) {
+size_t MountedVolume::write_at(Inode& i, std::span<const std::byte> in, uint64_t offset, bool extend, Wait wait) {
   size_t done = 0;
   while (done < in.size()) {
     uint64_t pos = offset + done, in_page = pos & (kBlockSize - 1);
@@ -78,7 +78,7 @@ size_t Volume::write_at(Inode& i, std::span<const std::byte> in, uint64_t offset
   return done;
 }
 
-size_t Volume::write(Inode& i, std::span<const std::byte> in, uint64_t offset, Wait wait) {
+size_t MountedVolume::write(Inode& i, std::span<const std::byte> in, uint64_t offset, Wait wait) {
   if (in.empty()) return 0;
   if (offset > kMaxFileBytes || in.size() > kMaxFileBytes - offset)
     fail(EFBIG, "offset {} + length {} is beyond the largest file, {} bytes", offset, in.size(), kMaxFileBytes);
@@ -110,7 +110,7 @@ size_t Volume::write(Inode& i, std::span<const std::byte> in, uint64_t offset, W
   return done;
 }
 
-uint64_t Volume::append(Inode& i, std::span<const std::byte> in, Wait wait) {
+uint64_t MountedVolume::append(Inode& i, std::span<const std::byte> in, Wait wait) {
   if (wait == Wait::kBlock)
     i.size_mutex.Lock();
   else if (!i.size_mutex.TryLock())
@@ -129,7 +129,7 @@ uint64_t Volume::append(Inode& i, std::span<const std::byte> in, Wait wait) {
   return at;
 }
 
-void Volume::touch_mtime(Inode& i) {
+void MountedVolume::touch_mtime(Inode& i) {
   int64_t now = sys().realtime_ns();
   if (now - i.mtime_ns.load(std::memory_order_relaxed) < kTimeGranularityNs) return;
   i.mtime_ns.store(now, std::memory_order_relaxed);
@@ -138,7 +138,7 @@ void Volume::touch_mtime(Inode& i) {
 
 // Metadata is synchronous; what is left are stores through mappings: the pages that were installed writable.
 // They keep their mark, since they may be stored to again without a fault.
-void Volume::fsync(Inode& i) {
+void MountedVolume::fsync(Inode& i) {
   i.entries.for_each({Pgoff(0), kEndOfFile}, [&](Pgoff, exclusion::Entry e) {
     if (e.dirty()) region_->flush(region_->address(e.pfn()), e.pages() * kBlockSize);
   });

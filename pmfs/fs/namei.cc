@@ -36,13 +36,13 @@ Ino step(meta::Store& store, Ino dir, const std::string& name, std::string_view 
 
 }  // namespace
 
-Ino Volume::lookup(std::string_view path) {
+Ino MountedVolume::lookup(std::string_view path) {
   Ino at = kRootIno;
   for (const auto& c : components(path)) at = step(*store_, at, c, path);
   return at;
 }
 
-Volume::Parent Volume::resolve_parent(std::string_view path) {
+MountedVolume::Parent MountedVolume::resolve_parent(std::string_view path) {
   auto c = components(path);
   if (c.empty()) fail(EBUSY, "'{}': is the root of the volume", path);
   if (c.back() == "..") fail(EINVAL, "'{}': ends in '..'", path);
@@ -51,7 +51,7 @@ Volume::Parent Volume::resolve_parent(std::string_view path) {
   return {at, c.back()};
 }
 
-std::shared_ptr<Inode> Volume::open(std::string_view path, int flags, uint32_t mode, uint32_t uid, uint32_t gid) {
+std::shared_ptr<Inode> MountedVolume::open(std::string_view path, int flags, uint32_t mode, uint32_t uid, uint32_t gid) {
   for (int attempt = 0; attempt < 100; ++attempt) {
     Ino ino;
     if (flags & O_CREAT) {
@@ -91,46 +91,46 @@ std::shared_ptr<Inode> Volume::open(std::string_view path, int flags, uint32_t m
   fail(EBUSY, "{}: keeps being created and removed by others", path);
 }
 
-void Volume::mkdir(std::string_view path, uint32_t mode, uint32_t uid, uint32_t gid) {
+void MountedVolume::mkdir(std::string_view path, uint32_t mode, uint32_t uid, uint32_t gid) {
   auto c = components(path);
   if (c.empty()) fail(EEXIST, "'{}': exists", path);
   Parent p = resolve_parent(path);
   store_->mkdir(p.dir, p.name, mode & 07777, uid, gid);
 }
 
-void Volume::rmdir(std::string_view path) {
+void MountedVolume::rmdir(std::string_view path) {
   Parent p = resolve_parent(path);
   store_->rmdir(p.dir, p.name);
 }
 
-void Volume::unlink(std::string_view path) {
+void MountedVolume::unlink(std::string_view path) {
   Parent p = resolve_parent(path);
   unlinked(store_->unlink(p.dir, p.name));
 }
 
-void Volume::rename(std::string_view from, std::string_view to) {
+void MountedVolume::rename(std::string_view from, std::string_view to) {
   Parent f = resolve_parent(from), t = resolve_parent(to);
   if (auto replaced = store_->rename(f.dir, f.name, t.dir, t.name)) unlinked(*replaced);
 }
 
 // The last link is gone: whoever has the file open or mapped keeps it; the last put() removes it (evict looks at
 // the link count). Taking and giving back a reference makes that happen at once where nobody has it.
-void Volume::unlinked(const meta::Unlinked& u) {
+void MountedVolume::unlinked(const meta::Unlinked& u) {
   if (!u.last_link) return;
   auto inode = inodes_.get(u.ino);
   inodes_.put(*inode);
 }
 
-std::vector<meta::DirEntry> Volume::list(std::string_view path, uint64_t cookie, size_t max) {
+std::vector<meta::DirEntry> MountedVolume::list(std::string_view path, uint64_t cookie, size_t max) {
   return store_->list(lookup(path), cookie, max);
 }
 
-meta::InodeAttr Volume::stat(std::string_view path) {
+meta::InodeAttr MountedVolume::stat(std::string_view path) {
   Ino ino = lookup(path);
   meta::InodeAttr a = store_->getattr(ino);
   return a;
 }
 
-meta::InodeAttr Volume::getattr(Inode& i) { return store_->getattr(i.ino); }
+meta::InodeAttr MountedVolume::getattr(Inode& i) { return store_->getattr(i.ino); }
 
 }  // namespace pmfs

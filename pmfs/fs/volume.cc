@@ -76,7 +76,7 @@ void format_volume(const std::filesystem::path& dir, const FormatOptions& o) {
   }
 }
 
-Volume::Volume(const std::filesystem::path& dir, const VolumeOptions& o)
+MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptions& o)
     : dir_(dir),
       options_(o),
       scheme_(pick_scheme(o)),
@@ -99,7 +99,7 @@ Volume::Volume(const std::filesystem::path& dir, const VolumeOptions& o)
   refill_ = std::make_unique<Refill>(*region_, *store_, !sb.geometry.sparse && !o.canary);
 }
 
-Volume::~Volume() {
+MountedVolume::~MountedVolume() {
   refill_.reset();
   // Free blocks full of canaries, or quarantined ones, are not what a clean mount expects.
   bool stuck;
@@ -116,7 +116,7 @@ Volume::~Volume() {
 }
 
 // What a crash may have left: blocks between their file and the allocator, and files without a name.
-void Volume::recover() {
+void MountedVolume::recover() {
   for (const meta::Removed& r : store_->deferred()) {
     for (Extent e : r.extents) region_->zap(e);  // a client of the dead manager may still have PTEs on them
     store_->finish_free(r.id);
@@ -128,7 +128,7 @@ void Volume::recover() {
 }
 
 // The last reference went. Faults that are still under way find size 0 from here on.
-void Volume::evict(Inode& i) {
+void MountedVolume::evict(Inode& i) {
   bool orphan = store_->getattr(i.ino).nlink == 0;
   PageRange all{Pgoff(0), kEndOfFile};
   try {
@@ -162,7 +162,7 @@ void Volume::evict(Inode& i) {
   }
 }
 
-uint64_t Volume::reclaim() {
+uint64_t MountedVolume::reclaim() {
   uint64_t freed = 0;
   for (auto& other : inodes_.all()) {
     if (other->alloc_mutex.TryLock()) {
@@ -200,7 +200,7 @@ uint64_t Volume::reclaim() {
   return freed;
 }
 
-FileExtent Volume::take_blocks(Inode& i, Pgoff p, uint64_t want, PageRange hole,
+FileExtent MountedVolume::take_blocks(Inode& i, Pgoff p, uint64_t want, PageRange hole,
                                const std::optional<FileExtent>& before) {
   for (bool tried = false;; tried = true) {
     try {

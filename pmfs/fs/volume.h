@@ -1,4 +1,4 @@
-// Volume: the files of one mounted volume: region + metadata + the inodes in memory, and every operation on
+// MountedVolume: the files of one mounted volume: region + metadata + the inodes in memory, and every operation on
 // them that needs no client. One object per mounted volume; all members are thread-safe.
 //
 // No member waits for a client. Members with `Wait` return EAGAIN (Error) under kNoWait instead of sleeping
@@ -45,14 +45,14 @@ struct VolumeCounters {
   Histogram invalidate_ns;
 };
 
-class Volume {
+class MountedVolume {
  public:
   // Mounts: takes the lock, recovers (deferred frees are zapped, then freed; orphans are removed). Throws
   // EBUSY naming the holder, EUCLEAN, ENOTSUP, EINVAL.
-  Volume(const std::filesystem::path& dir, const VolumeOptions& o);
-  ~Volume();  // clean unmount; no handle or mapping may be left
-  Volume(const Volume&) = delete;
-  Volume& operator=(const Volume&) = delete;
+  MountedVolume(const std::filesystem::path& dir, const VolumeOptions& o);
+  ~MountedVolume();  // clean unmount; no handle or mapping may be left
+  MountedVolume(const MountedVolume&) = delete;
+  MountedVolume& operator=(const MountedVolume&) = delete;
 
   // --- paths: absolute, '/'-separated; "" components are skipped, "." and ".." resolved
   std::shared_ptr<Inode> open(std::string_view path, int flags, uint32_t mode, uint32_t uid, uint32_t gid);

@@ -23,7 +23,7 @@ class Dispatcher {
     std::function<void()> shutdown;
     Counter requests, protocol_errors, client_deaths;
   };
-  Dispatcher(Volume& volume, fault::FaultHandler& faults, Host& host) : volume_(volume), faults_(faults), host_(host) {}
+  Dispatcher(MountedVolume& volume, fault::FaultHandler& faults, Host& host) : volume_(volume), faults_(faults), host_(host) {}
   // The slot's state is kRunning; the reply and the bounce buffer are ours until the caller sets kDone.
   void execute(Session& s, uint32_t slot);
 
@@ -57,7 +57,7 @@ class Dispatcher {
   InodeRef target(Call& c, bool for_writing);
   static proto::WireAttr wire(const meta::InodeAttr& a);
 
-  Volume& volume_;
+  MountedVolume& volume_;
   fault::FaultHandler& faults_;
   Host& host_;
 };

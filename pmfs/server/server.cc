@@ -32,7 +32,7 @@ Server::Server(const ServerOptions& o) : options_(o) {
          "/dev/userfaultfd: {}; the manager lends it to its clients: needs Linux 6.4 or later with CONFIG_USERFAULTFD "
          "and access to that device",
          std::strerror(errno));
-  volume_ = std::make_unique<Volume>(o.volume, VolumeOptions{o.exclusion, o.allow_broken, o.canary, o.trace});
+  volume_ = std::make_unique<MountedVolume>(o.volume, VolumeOptions{o.exclusion, o.allow_broken, o.canary, o.trace});
   // A description of its own: the one of the region holds the manager's lock on the file.
   std::string self = "/proc/self/fd/" + std::to_string(volume_->region().fd());
   region_fd_ = UniqueFd(::open(self.c_str(), O_RDWR | O_CLOEXEC));

@@ -28,7 +28,7 @@ struct ServerOptions {
 
 class Server {
  public:
-  // Mounts the volume. Throws what Volume does, and ENOTSUP where the kernel lacks what gated mode needs.
+  // Mounts the volume. Throws what MountedVolume does, and ENOTSUP where the kernel lacks what gated mode needs.
   explicit Server(const ServerOptions& o);
   ~Server();  // stop(), then a clean unmount
   Server(const Server&) = delete;
@@ -40,7 +40,7 @@ class Server {
   void stop();          // ends every session; idempotent
 
   // For tests that run a manager in their own process.
-  Volume& volume() { return *volume_; }
+  MountedVolume& volume() { return *volume_; }
   fault::FaultHandler& faults() { return *faults_; }
   std::vector<std::shared_ptr<Session>> sessions();
 
@@ -55,7 +55,7 @@ class Server {
   std::shared_ptr<ForkImage> take_fork(uint64_t token, uid_t uid);
 
   const ServerOptions options_;
-  std::unique_ptr<Volume> volume_;
+  std::unique_ptr<MountedVolume> volume_;
   std::unique_ptr<fault::FaultHandler> faults_;
   std::unique_ptr<fault::Pagers> pagers_;
   Dispatcher::Host host_;
@@ -67,7 +67,7 @@ class Server {
   std::atomic<bool> stop_{false};
   uint64_t next_id_ = 0;  // control thread only
 
-  SharedMutex sessions_mutex_{LockRank::kServer, "server sessions"};
+  SharedMutex sessions_mutex_{LockRank::kSessionList, "server sessions"};
   std::unordered_map<uint64_t, std::shared_ptr<Session>> sessions_ GUARDED_BY(sessions_mutex_);
   Mutex forks_mutex_{LockRank::kLeaf, "server forks"};
   std::unordered_map<uint64_t, std::shared_ptr<ForkImage>> forks_ GUARDED_BY(forks_mutex_);

@@ -16,7 +16,7 @@ namespace {
 constexpr size_t kMaxFiles = 65536;
 }
 
-Session::Session(Volume& volume, fault::Pagers& pagers, uint64_t session_id, UniqueFd socket, const ucred& cred)
+Session::Session(MountedVolume& volume, fault::Pagers& pagers, uint64_t session_id, UniqueFd socket, const ucred& cred)
     : id(session_id), peer(cred), volume_(volume), pagers_(pagers), socket_(std::move(socket)), client_(session_id) {}
 
 Session::~Session() { end(); }

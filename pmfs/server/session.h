@@ -37,7 +37,7 @@ struct ForkImage {
 
 class Session final : public fault::Agent, public std::enable_shared_from_this<Session> {
  public:
-  Session(Volume& volume, fault::Pagers& pagers, uint64_t id, UniqueFd socket, const ucred& peer);
+  Session(MountedVolume& volume, fault::Pagers& pagers, uint64_t id, UniqueFd socket, const ucred& peer);
   ~Session() override;
 
   const uint64_t id;
@@ -79,7 +79,7 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
  private:
   void pump() REQUIRES(agent_mutex_);
 
-  Volume& volume_;
+  MountedVolume& volume_;
   fault::Pagers& pagers_;
   UniqueFd socket_, ring_fd_, doorbell_;
   std::unique_ptr<proto::Ring> ring_;
