@@ -1,4 +1,5 @@
 // The checker is itself checked: each way of breaking the order must reach the handler, and nothing else may.
+// The locks are static so that no two of them ever share an address: the thread sanitizer keeps an order of its own.
 #include <catch2/catch.hpp>
 
 #include "pmfs/base/mutex.h"
@@ -31,7 +32,7 @@ int dummy[4];
 
 TEST_CASE("locks taken outermost first raise nothing, released in any order") {
   Catcher c;
-  Mutex outer(LockRank::kNamespace, "outer"), mid(LockRank::kRange, "mid"), inner(LockRank::kMeta, "inner");
+  static Mutex outer(LockRank::kNamespace, "outer"), mid(LockRank::kRange, "mid"), inner(LockRank::kMeta, "inner");
   outer.Lock();
   mid.Lock();
   inner.Lock();
@@ -43,7 +44,7 @@ TEST_CASE("locks taken outermost first raise nothing, released in any order") {
 
 TEST_CASE("a lock of a lower rank under a higher one is a violation that names both and the held stack") {
   Catcher c;
-  Mutex outer(LockRank::kNamespace, "the directory tree"), inner(LockRank::kMeta, "the transaction");
+  static Mutex outer(LockRank::kNamespace, "the directory tree"), inner(LockRank::kMeta, "the transaction");
   inner.Lock();
   outer.Lock();
   CHECK(c.count() == 1);
@@ -56,20 +57,23 @@ TEST_CASE("a lock of a lower rank under a higher one is a violation that names b
 
 TEST_CASE("order is checked against every held lock, not only the last") {
   Catcher c;
-  Mutex meta(LockRank::kMeta, "meta"), low(LockRank::kServer, "low"), range(LockRank::kRange, "range");
+  static Mutex meta(LockRank::kMeta, "meta"), low(LockRank::kServer, "low"), range(LockRank::kRange, "range");
   meta.Lock();
-  REQUIRE(low.TryLock());  // recorded below meta
-  range.Lock();            // above `low`, but below `meta`
-  CHECK(c.count() == 1);
-  CHECK(c.last_has("\"meta\""));
-  range.Unlock();
-  low.Unlock();
+  if (low.TryLock()) {  // recorded above meta on the stack
+    range.Lock();       // fine after `low`, but not after `meta`
+    CHECK(c.count() == 1);
+    CHECK(c.last_has("\"meta\""));
+    range.Unlock();
+    low.Unlock();
+  }
   meta.Unlock();
+  CHECK(c.count() == 1);
 }
 
 TEST_CASE("locks of equal rank: in key order only") {
   Catcher c;
-  Mutex a(LockRank::kInodeOp, "inode", 7), b(LockRank::kInodeOp, "inode", 9), twin(LockRank::kInodeOp, "inode", 9);
+  static Mutex a(LockRank::kInodeOp, "inode", 7), b(LockRank::kInodeOp, "inode", 9), twin(LockRank::kInodeOp, "inode", 9),
+      lower(LockRank::kInodeOp, "inode", 3);
   a.Lock();
   b.Lock();
   CHECK(c.count() == 0);
@@ -77,9 +81,9 @@ TEST_CASE("locks of equal rank: in key order only") {
   CHECK(c.count() == 1);
   twin.Unlock();
   a.Unlock();
-  a.Lock();  // 9 is held, 7 asked for
+  lower.Lock();  // 9 is held, 3 asked for
   CHECK(c.count() == 2);
-  a.Unlock();
+  lower.Unlock();
   b.Unlock();
 }
 
@@ -112,18 +116,21 @@ TEST_CASE("releasing a lock one doesn't hold is a violation") {
 
 TEST_CASE("a try-acquire can't deadlock: no order asked, but recorded as held") {
   Catcher c;
-  Mutex outer(LockRank::kNamespace, "outer"), inner(LockRank::kMeta, "inner");
+  static Mutex outer(LockRank::kNamespace, "outer"), inner(LockRank::kMeta, "inner");
   inner.Lock();
-  REQUIRE(outer.TryLock());
-  CHECK(c.count() == 0);
-  CHECK(lock_order::held(&outer));
-  outer.Unlock();
+  bool recorded = false;
+  if (outer.TryLock()) {
+    recorded = lock_order::held(&outer);
+    outer.Unlock();
+  }
   inner.Unlock();
+  CHECK(recorded);
+  CHECK(c.count() == 0);
 }
 
 TEST_CASE("the held stack: held, holds_any, assert_none_held") {
   Catcher c;
-  Mutex m(LockRank::kMeta, "m");
+  static Mutex m(LockRank::kMeta, "m");
   CHECK_FALSE(lock_order::held(&m));
   lock_order::assert_none_held("waiting for a client");
   CHECK(c.count() == 0);
@@ -141,7 +148,7 @@ TEST_CASE("the held stack: held, holds_any, assert_none_held") {
 
 TEST_CASE("what one thread holds is nothing to another") {
   Catcher c;
-  Mutex inner(LockRank::kMeta, "inner"), outer(LockRank::kNamespace, "outer");
+  static Mutex inner(LockRank::kMeta, "inner"), outer(LockRank::kNamespace, "outer");
   MutexLock l(inner);
   bool held = true;
   std::thread([&] {
@@ -154,8 +161,8 @@ TEST_CASE("what one thread holds is nothing to another") {
 
 TEST_CASE("readers are in the order too") {
   Catcher c;
-  SharedMutex table(LockRank::kInodeCache, "table");
-  Mutex outer(LockRank::kRange, "outer");
+  static SharedMutex table(LockRank::kInodeCache, "table");
+  static Mutex outer(LockRank::kRange, "outer");
   ReaderLock r(table);
   outer.Lock();
   CHECK(c.count() == 1);
