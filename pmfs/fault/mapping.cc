@@ -58,7 +58,8 @@ Mapping::Installed Mapping::install(const BlockRun& run, bool protect, bool upgr
           }
           populated = true;
         } else if (err == EAGAIN) {
-          if (at > p) break;
+          if (mapped > 0) continue;  // stopped part-way: the next call says why
+          if (at > p) break;         // the address space is changing; the faulting page has its PTE
           return Installed::kRetry;
         } else {
           return Installed::kGone;

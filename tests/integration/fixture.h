@@ -12,6 +12,7 @@
 
 #include "pmfs/server/server.h"
 #include "tests/support/client_process.h"
+#include "tests/support/pte.h"
 #include "tests/support/temp_dir.h"
 
 namespace pmfs::test {
@@ -39,6 +40,23 @@ class Manager {
   std::string path() const { return options_.volume.string(); }
   server::ServerOptions& options() { return options_; }
   // Every structure of the metadata agrees with every other, and nothing is held when nobody is there.
+  // P1: every PTE a client has is on a block that belongs to somebody.
+  size_t p1_violations(const ClientProcess& c) {
+    size_t bad = 0;
+    for (const PresentPte& p : present_ptes(c.pid(), path() + "/data"))
+      if (volume().owners()->get(p.pfn).ino == Ino{}) ++bad;
+    return bad;
+  }
+  // The inode while some client has it open.
+  std::shared_ptr<Inode> inode(const char* file) { return volume().peek(volume().lookup(file)); }
+  // Until no session is left and what they held is given back.
+  bool all_gone() {
+    for (int i = 0; i < 2000; ++i) {
+      if (server().sessions().empty() && volume().store().space().blocks_reserved == 0) return true;
+      ::usleep(5000);
+    }
+    return false;
+  }
   void check_clean() {
     auto findings = volume().store().check();
     for (auto& f : findings) UNSCOPED_INFO(f);
@@ -51,10 +69,18 @@ class Manager {
   std::unique_ptr<server::Server> server_;
 };
 
+// Enough pagers that one held at a pause point leaves others.
+inline server::ServerOptions with_pagers(unsigned n = 4) {
+  server::ServerOptions o;
+  o.pagers = n;
+  return o;
+}
+
 inline server::ServerOptions broken(const char* scheme) {
   server::ServerOptions o;
   o.exclusion = scheme;
   o.allow_broken = true;
+  o.pagers = 4;
   return o;
 }
 
