@@ -19,6 +19,7 @@
 #include "lib/agent.h"
 #include "lib/connect.h"
 #include "pmfs/base/mutex.h"
+#include "pmfs/error.hpp"
 #include "pmfs/proto/protocol.h"
 #include "pmfs/proto/ring.h"
 

@@ -26,6 +26,7 @@ int send_control(int socket, std::span<const std::byte> bytes, std::span<const i
   }
   for (;;) {
     if (sendmsg(socket, &msg, MSG_NOSIGNAL) >= 0) return 0;  // SEQPACKET: all or nothing
+    if (errno == ECONNRESET) return EPIPE;  // closed with messages unread: gone all the same
     if (errno != EINTR) return errno;
   }
 }
