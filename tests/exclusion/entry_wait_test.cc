@@ -183,6 +183,27 @@ TEST_CASE("Dekker, fault first: LOCKED set, marks not yet read; the mark comes i
   CHECK(got);
 }
 
+TEST_CASE("a fault that backs out and may not wait takes the entry it made away again (interleaving 21)") {
+  LockEntryTree t(1);
+  pause::Gate fault_gate("entry:locked_before_mark_check"), marker_gate("mark:set_before_drain");
+  std::atomic<bool> got{true};
+  std::thread fault([&] { got = static_cast<bool>(t.lock(Pgoff(5), kHugeOrder, Wait::kNoWait)); });
+  REQUIRE(fault_gate.wait_arrived());
+  std::thread marker([&] {
+    std::optional<Marks> m = t.mark(from(0), Wait::kBlock);
+    t.unmark(*m);
+  });
+  REQUIRE(marker_gate.wait_arrived());
+  fault_gate.release();
+  fault.join();
+  CHECK_FALSE(got);
+  marker_gate.release();
+  marker.join();
+  LockedEntry e = t.lock(Pgoff(5), 0, Wait::kNoWait);  // an empty 2 MiB entry would be found here
+  CHECK(e.value.order() == 0);
+  t.unlock(e, Entry{});
+}
+
 TEST_CASE("Dekker, mark first: bits set, entries not yet read; a fault comes in between and is shut out") {
   LockEntryTree t(1);
   pause::Gate gate("mark:set_before_drain");
