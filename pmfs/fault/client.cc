@@ -4,8 +4,13 @@
 
 namespace pmfs::fault {
 
+namespace {
+constexpr size_t kMaxMappings = 65536;  // more than vm.max_map_count lets a process have
+}
+
 void Client::add(std::shared_ptr<Mapping> m) {
   WriterLock l(maps_mutex_);
+  if (maps_.size() >= kMaxMappings) fail(ENOMEM, "client {}: has {} mappings already", id, kMaxMappings);
   auto next = maps_.lower_bound(m->va);
   bool clash = (next != maps_.end() && next->second->va < m->end_va()) ||
                (next != maps_.begin() && std::prev(next)->second->end_va() > m->va);

@@ -76,6 +76,7 @@ void Placement::reserve_window(Pgoff p, uint64_t want, PageRange hole, uint64_t 
 }
 
 uint64_t Placement::release(PageRange r) {
+  if (r.empty()) return 0;
   uint64_t released = 0;
   auto it = runs_.upper_bound(r.first);
   if (it != runs_.begin() && std::prev(it)->second.end() > r.first) --it;

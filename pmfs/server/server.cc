@@ -15,6 +15,7 @@
 #include "pmfs/base/error.h"
 #include "pmfs/base/pause.h"
 #include "pmfs/base/sys.h"
+#include "pmfs/fault/probe.h"
 
 namespace pmfs::server {
 
@@ -23,6 +24,7 @@ using namespace proto;
 namespace {
 constexpr uint64_t kListenId = 0, kStopId = ~uint64_t{0};
 constexpr int64_t kForkTtlNs = 30'000'000'000;
+constexpr size_t kMaxForks = 64;  // of one client, forked and not yet connected
 }  // namespace
 
 Server::Server(const ServerOptions& o) : options_(o) {
@@ -32,6 +34,7 @@ Server::Server(const ServerOptions& o) : options_(o) {
          "/dev/userfaultfd: {}; the manager lends it to its clients: needs Linux 6.4 or later with CONFIG_USERFAULTFD "
          "and access to that device",
          std::strerror(errno));
+  fault::probe_kernel(uffd_device_.get());
   volume_ = std::make_unique<MountedVolume>(o.volume, VolumeOptions{o.exclusion, o.allow_broken, o.canary, o.trace});
   // A description of its own: the one of the region holds the manager's lock on the file.
   std::string self = "/proc/self/fd/" + std::to_string(volume_->region().fd());
@@ -58,6 +61,10 @@ void Server::start() {
       if (::getrandom(&token, sizeof token, 0) != sizeof token) token = 0;
     image.expires_ns = sys().monotonic_ns() + kForkTtlNs;
     MutexLock l(forks_mutex_);
+    size_t outstanding = 0;
+    for (auto& [t, f] : forks_) outstanding += f->client == image.client;
+    if (outstanding >= kMaxForks)
+      fail(EAGAIN, "client {}: {} forks of it have not connected yet", image.client, outstanding);
     forks_[token] = std::make_shared<ForkImage>(std::move(image));
     return token;
   };

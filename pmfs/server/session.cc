@@ -150,6 +150,7 @@ size_t Session::files() {
 
 ForkImage Session::fork_image() {
   ForkImage image;
+  image.client = id;
   image.uid = peer.uid;
   auto maps = client_.mappings();
   MutexLock l(files_mutex_);

@@ -29,6 +29,7 @@ struct OpenFile {
 
 // What a fork takes along.
 struct ForkImage {
+  uint64_t client = 0;
   uid_t uid = 0;
   std::map<uint32_t, std::shared_ptr<OpenFile>> files;
   std::vector<proto::WireMapping> mappings;

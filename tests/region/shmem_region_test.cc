@@ -1,0 +1,157 @@
+// A shmem region: present and zero when handed out, ENOSPC instead of SIGBUS, zap takes every PTE.
+#include <catch2/catch.hpp>
+
+#include <cerrno>
+#include <cstring>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "pmfs/base/error.h"
+#include "pmfs/base/sys.h"
+#include "pmfs/region/region.h"
+#include "tests/support/temp_dir.h"
+
+using namespace pmfs;
+
+namespace {
+
+constexpr uint64_t kBlocks = 256;
+
+struct Fixture {
+  test::TempDir dir;
+  std::filesystem::path path = dir.path() / "data";
+  std::unique_ptr<Region> region;
+  explicit Fixture(RegionOptions o = {}, bool reserve = false) {
+    create_shmem_region(path, kBlocks, reserve);
+    region = open_shmem_region(path, kBlocks, o);
+  }
+  bool all(Pfn p, uint8_t value) {
+    for (uint64_t i = 0; i < kBlockSize; ++i)
+      if (region->address(p)[i] != std::byte{value}) return false;
+    return true;
+  }
+};
+
+template <class F>
+int error_of(F&& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.err();
+  }
+  return 0;
+}
+
+bool present(const void* p) {
+  unsigned char v = 0;
+  ::mincore(const_cast<void*>(p), kBlockSize, &v);
+  return v & 1;
+}
+
+}  // namespace
+
+TEST_CASE("a zapped block reads as zero when it is handed out again") {
+  Fixture f;
+  f.region->make_zero({Pfn(3), 2});
+  f.region->hand_out({Pfn(3), 2});
+  std::memset(f.region->address(Pfn(3)), 0xAA, 2 * kBlockSize);
+  f.region->zap({Pfn(3), 2});
+  CHECK_FALSE(present(f.region->address(Pfn(3))));
+  f.region->make_zero({Pfn(3), 2});
+  CHECK(f.all(Pfn(3), 0));
+  CHECK(f.all(Pfn(4), 0));
+}
+
+TEST_CASE("a block of unknown contents is zeroed, one known to be zero is not touched") {
+  Fixture f;
+  std::memset(f.region->address(Pfn(1)), 0xAA, kBlockSize);  // as an unclean manager left it
+  f.region->make_zero({Pfn(1), 1});
+  CHECK(f.all(Pfn(1), 0));
+
+  Fixture clean(RegionOptions{true, false});
+  std::memset(clean.region->address(Pfn(1)), 0xAA, kBlockSize);  // negative control: the option is believed
+  clean.region->make_zero({Pfn(1), 1});
+  CHECK(clean.all(Pfn(1), 0xAA));
+}
+
+TEST_CASE("a zap takes the PTE of another process, even a stopped one") {
+  Fixture f;
+  f.region->make_zero({Pfn(0), 1});
+  int to_parent[2], to_child[2];
+  REQUIRE(::pipe(to_parent) == 0);
+  REQUIRE(::pipe(to_child) == 0);
+  pid_t pid = ::fork();
+  if (pid == 0) {
+    int fd = ::open(f.path.c_str(), O_RDWR);
+    auto* p = static_cast<volatile char*>(::mmap(nullptr, kBlockSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+    p[0] = 42;
+    char c = 1;
+    if (::write(to_parent[1], &c, 1) != 1 || ::read(to_child[0], &c, 1) != 1) ::_exit(9);
+    ::_exit(p[0] == 0 ? 0 : 1);  // 42 would be the old page
+  }
+  char c;
+  REQUIRE(::read(to_parent[0], &c, 1) == 1);
+  ::kill(pid, SIGSTOP);
+  CHECK(f.region->address(Pfn(0))[0] == std::byte{42});
+  f.region->zap({Pfn(0), 1});
+  ::kill(pid, SIGCONT);
+  REQUIRE(::write(to_child[1], &c, 1) == 1);
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+}
+
+TEST_CASE("canaries: a block written while it was free is noticed, an untouched one is not") {
+  Fixture f(RegionOptions{false, true});
+  f.region->make_zero({Pfn(5), 2});
+  f.region->hand_out({Pfn(5), 2});
+  f.region->zap({Pfn(5), 2});
+  f.region->address(Pfn(6))[100] = std::byte{1};
+  f.region->make_zero({Pfn(5), 1});
+  CHECK(f.region->canary_errors() == 0);
+  f.region->make_zero({Pfn(6), 1});
+  CHECK(f.region->canary_errors() == 1);
+  CHECK(f.region->bad_canary() == Pfn(6));
+  CHECK(f.all(Pfn(6), 0));
+}
+
+TEST_CASE("a full tmpfs is ENOSPC") {
+  class Full final : public Sys {
+    int populate_write(void*, size_t) override { return EFAULT; }
+  } full;
+  Fixture f;
+  set_sys(&full);
+  int err = error_of([&] { f.region->make_zero({Pfn(0), 1}); });
+  test::TempDir dir;
+  int create = error_of([&] { create_shmem_region(dir.path() / "data", kBlocks, true); });
+  set_sys(nullptr);
+  CHECK(err == ENOSPC);
+  CHECK(create == ENOSPC);
+  CHECK_FALSE(std::filesystem::exists(dir.path() / "data"));  // nothing half-made is left
+}
+
+TEST_CASE("foreign, truncated and busy regions are refused") {
+  Fixture f;
+  CHECK(error_of([&] { open_shmem_region(f.path, kBlocks, {}); }) == EBUSY);
+  f.region.reset();
+  CHECK(error_of([&] { open_shmem_region(f.path, kBlocks + 1, {}); }) == EUCLEAN);
+  CHECK(error_of([&] { open_shmem_region(f.dir.path() / "none", kBlocks, {}); }) == ENOENT);
+  CHECK(error_of([&] { open_shmem_region(f.dir.path(), kBlocks, {}); }) != 0);
+  CHECK(error_of([&] { create_shmem_region(f.path, kBlocks, false); }) == EEXIST);
+  CHECK(error_of([&] { open_shmem_region("/etc/hostname", kBlocks, {}); }) != 0);
+}
+
+TEST_CASE("the granularity says that it is forced on tmpfs") {
+  Fixture f;
+  CHECK(f.region->granularity().find("forced") != std::string_view::npos);
+  CHECK(f.region->gated());
+  char text[] = "hello";
+  f.region->make_zero({Pfn(0), 1});
+  f.region->memcpy_nodrain(f.region->address(Pfn(0)), text, sizeof text);
+  f.region->drain();
+  CHECK(std::memcmp(f.region->address(Pfn(0)), text, sizeof text) == 0);
+}
