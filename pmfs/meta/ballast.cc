@@ -16,8 +16,8 @@ void Ballast::make() {
 }
 
 transaction::logs Ballast::logs() const {
-  return {m_.pop.direct(m_.root->snapshot_log), m_.pop.direct(m_.root->intent_log), LogMedia::kSnapshots,
-          LogMedia::kIntents, kNodeBytes};
+  LogMedia* l = m_.pop.direct(m_.root->logs);
+  return {l->snapshots, l->intents, sizeof(l->snapshots), sizeof(l->intents), kNodeBytes};
 }
 
 void Ballast::release() {

@@ -271,8 +271,13 @@ bool BTree::plausible(const pool_base& pop, persistent_ptr<Node> ptr, uint64_t p
   return n->capacity == Node::kSmall || (n->capacity == Node::kRecords && ptr.off + sizeof(Node) <= pool_bytes);
 }
 
-bool BTree::check_node(const Node* n, uint64_t lo, uint64_t hi, uint64_t pool_bytes, const std::string& what,
-                       uint64_t* records, std::vector<std::string>* findings) const {
+bool BTree::check_node(const pool_base& pop, persistent_ptr<Node> ptr, uint64_t lo, uint64_t hi, uint64_t pool_bytes,
+                       const std::string& what, uint64_t* records, std::vector<std::string>* findings) {
+  if (!plausible(pop, ptr, pool_bytes)) {
+    findings->push_back(fmt::format("{}: index node at {:#x} is damaged", what, ptr.off));
+    return false;
+  }
+  const Node* n = pop.direct(ptr);
   bool ok = true;
   for (size_t i = 0; i < n->count; ++i) {
     uint64_t key = n->level == 0 ? n->records[i].key : i == 0 ? lo : n->branches[i].key;
@@ -286,31 +291,28 @@ bool BTree::check_node(const Node* n, uint64_t lo, uint64_t hi, uint64_t pool_by
       continue;
     }
     auto child = n->branches[i].child;
-    if (!plausible(pop_, child, pool_bytes) || pop_.direct(child)->level + 1 != n->level) {
-      findings->push_back(fmt::format("{}: index node at {:#x} is damaged", what, child.off));
+    if (plausible(pop, child, pool_bytes) && pop.direct(child)->level + 1 != n->level) {  // no way down a cycle
+      findings->push_back(fmt::format("{}: index node at {:#x} is of the wrong level", what, child.off));
       ok = false;
     } else {
-      ok = check_node(pop_.direct(child), key, next, pool_bytes, what, records, findings) && ok;
+      ok = check_node(pop, child, key, next, pool_bytes, what, records, findings) && ok;
     }
   }
   return ok;
 }
 
+bool BTree::check_subtree(pool_base& pop, persistent_ptr<Node> n, const std::string& what, uint64_t pool_bytes,
+                          std::vector<std::string>* findings) {
+  uint64_t records = 0;
+  return check_node(pop, n, 0, UINT64_MAX, pool_bytes, what, &records, findings);
+}
+
 bool BTree::check(const std::string& what, uint64_t pool_bytes, std::vector<std::string>* findings) const {
   uint64_t records = 0;
-  bool ok = true;
-  if (t_->root) {
-    if (!plausible(pop_, t_->root, pool_bytes)) {
-      findings->push_back(fmt::format("{}: index root at {:#x} is damaged", what, t_->root.off));
-      return false;
-    }
-    ok = check_node(pop_.direct(t_->root), 0, UINT64_MAX, pool_bytes, what, &records, findings);
-  }
-  if (ok && records != t_->count) {
-    findings->push_back(fmt::format("{}: {} index records, but {} counted", what, records, t_->count));
-    ok = false;
-  }
-  return ok;
+  if (t_->root && !check_node(pop_, t_->root, 0, UINT64_MAX, pool_bytes, what, &records, findings)) return false;
+  if (records == t_->count) return true;
+  findings->push_back(fmt::format("{}: {} index records, but {} counted", what, records, t_->count));
+  return false;
 }
 
 }  // namespace pmfs::meta

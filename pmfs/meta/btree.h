@@ -57,6 +57,8 @@ class BTree {
 
   // Appends a sentence per damage, false if there was any. Safe to call on a damaged tree.
   bool check(const std::string& what, uint64_t pool_bytes, std::vector<std::string>* findings) const;
+  static bool check_subtree(pool_base& pop, persistent_ptr<Node> n, const std::string& what, uint64_t pool_bytes,
+                            std::vector<std::string>* findings);
   static bool plausible(const pool_base& pop, persistent_ptr<Node> n, uint64_t pool_bytes);
 
  private:
@@ -80,8 +82,8 @@ class BTree {
   bool erase_from(Node* n, uint64_t key);
   bool cut_from(Node* n, uint64_t lo, uint64_t hi, uint64_t node_lo, uint64_t node_hi, Cut* out);
   void drop_root_levels();
-  bool check_node(const Node* n, uint64_t lo, uint64_t hi, uint64_t pool_bytes, const std::string& what,
-                  uint64_t* records, std::vector<std::string>* findings) const;
+  static bool check_node(const pool_base& pop, persistent_ptr<Node> n, uint64_t lo, uint64_t hi, uint64_t pool_bytes,
+                         const std::string& what, uint64_t* records, std::vector<std::string>* findings);
 
   pool_base& pop_;
   Tree* t_;

@@ -14,9 +14,28 @@ const DeferredEntry* entries_of(const DeferredMedia* b) { return &b->entry[0]; }
 
 }  // namespace
 
+bool Deferred::plausible(const Media& m, uint64_t off) {
+  uint64_t pool = m.root->sb.pool_bytes;
+  if (off == 0 || off % 8 != 0 || off >= pool || pool - off < bytes_for(1)) return false;
+  const DeferredMedia* b = m.pop.direct(persistent_ptr<DeferredMedia>{off});
+  return b->id != 0 && b->id < m.root->deferred_next_id && b->count > 0 && b->count <= b->capacity &&
+         b->capacity <= DeferredMedia::kEntries && bytes_for(b->capacity) <= pool - off;
+}
+
 Deferred::Deferred(Media& m) : m_(m) {
-  for (auto b = m_.root->deferred_head.get(); b; b = m_.pop.direct(b)->next)
+  Block prev;
+  for (auto b = m_.root->deferred_head.get(); b; prev = b, b = m_.pop.direct(b)->next) {
+    // A right predecessor in each rules a cycle out.
+    bool ok = plausible(m_, b.off) && m_.pop.direct(b)->prev == prev;
+    for (uint64_t i = 0; ok && i < m_.pop.direct(b)->count; ++i) {
+      const DeferredEntry& e = entries_of(m_.pop.direct(b))[i];
+      std::vector<std::string> found;
+      ok = e.b == DeferredEntry::kSubtree ? BTree::check_subtree(m_.pop, {e.a}, "", m_.root->sb.pool_bytes, &found)
+                                          : e.a < m_.root->sb.blocks && e.b <= m_.root->sb.blocks - e.a;
+    }
+    if (!ok) fail(EUCLEAN, "the deferred-free list is damaged at offset {:#x} of the pool", b.off);
     index_[m_.pop.direct(b)->id].push_back(b);
+  }
 }
 
 uint64_t Deferred::add(const ExtentMap::Taken& t) {

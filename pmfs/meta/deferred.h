@@ -15,7 +15,7 @@ namespace pmfs::meta {
 
 class Deferred {
  public:
-  explicit Deferred(Media& m);
+  explicit Deferred(Media& m);  // EUCLEAN if the list is damaged
 
   uint64_t add(const ExtentMap::Taken& t);  // the id
   void committed_add(uint64_t id);
@@ -32,12 +32,8 @@ class Deferred {
 
   bool known(uint64_t id) const { return index_.contains(id); }
   std::vector<Removed> all() const;  // by id
-  // fn(id, block) for every block of the list, as long as it returns true; safe on a damaged list.
-  template <class F>
-  void visit(F&& fn) const {
-    for (auto b = m_.root->deferred_head.get(); b; b = m_.pop.direct(b)->next)
-      if (!fn(m_.pop.direct(b))) return;
-  }
+  // Whether there can be a record at `off`: of check() and of open.
+  static bool plausible(const Media& m, uint64_t off);
 
  private:
   using Block = persistent_ptr<DeferredMedia>;

@@ -3,10 +3,15 @@
 #include <sys/stat.h>
 
 namespace pmfs::meta {
+namespace {
+
+uint64_t index_at(uint64_t chunk, int level) { return (chunk >> (9 * level)) % InodePage::kFanout; }
+
+}  // namespace
 
 void InodeTable::format() {
   InodeTableMedia& t = m_.root->inodes;
-  t.top = make_persistent<InodeTop>();
+  t.top = make_persistent<InodePage>();
   t.next = to_u64(kRootIno);
   Ino ino = allocate(S_IFDIR | 0755, 0, 0);
   InodeMedia* root = get(ino);
@@ -14,12 +19,34 @@ void InodeTable::format() {
   root->parent = to_u64(kRootIno);
 }
 
+persistent_ptr<InodePage>* InodeTable::leaf_entry(uint64_t n) const {
+  uint64_t chunk = n / InodeChunk::kInodes;
+  auto page = m_.root->inodes.top;
+  for (int level = 2;; --level) {
+    auto* entry = &m_.pop.direct(page)->down[index_at(chunk, level)];
+    if (level == 0) return entry;
+    if (!*entry) return nullptr;
+    page = *entry;
+  }
+}
+
 InodeMedia* InodeTable::slot(uint64_t n) const {
   if (n == 0 || n >= m_.root->inodes.next) return nullptr;
+  persistent_ptr<InodeChunk> chunk{leaf_entry(n)->off};
+  return &m_.pop.direct(chunk)->inode[n % InodeChunk::kInodes];
+}
+
+void InodeTable::make_slot(uint64_t n) {
   uint64_t chunk = n / InodeChunk::kInodes;
-  auto page = m_.pop.direct(m_.root->inodes.top)->page[chunk / InodePage::kChunks];
-  auto c = m_.pop.direct(page)->chunk[chunk % InodePage::kChunks];
-  return &m_.pop.direct(c)->inode[n % InodeChunk::kInodes];
+  auto page = m_.root->inodes.top;
+  for (int level = 2; level >= 0; --level) {
+    auto* entry = &m_.pop.direct(page)->down[index_at(chunk, level)];
+    if (!*entry) {
+      transaction::snapshot(entry);
+      entry->off = level > 0 ? make_persistent<InodePage>().off : make_persistent<InodeChunk>().off;
+    }
+    page = *entry;
+  }
 }
 
 InodeMedia* InodeTable::find(Ino ino) const {
@@ -43,17 +70,7 @@ Ino InodeTable::allocate(uint32_t mode, uint32_t uid, uint32_t gid) {
   } else {
     n = t.next;
     if (n >= kMaxInodes) fail(ENOSPC, "the volume has {} inodes, which is the most there can be", kMaxInodes);
-    uint64_t chunk = n / InodeChunk::kInodes;
-    auto* page = &m_.pop.direct(t.top)->page[chunk / InodePage::kChunks];
-    if (!*page) {
-      transaction::snapshot(page);
-      *page = make_persistent<InodePage>();
-    }
-    auto* c = &m_.pop.direct(*page)->chunk[chunk % InodePage::kChunks];
-    if (!*c) {
-      transaction::snapshot(c);
-      *c = make_persistent<InodeChunk>();
-    }
+    make_slot(n);
     t.next = n + 1;
     i = slot(n);
   }

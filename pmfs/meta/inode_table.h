@@ -1,5 +1,4 @@
-// ino -> inode in O(1): a table of pages of chunks of 64 inodes, made as inos are first used; freed inos on a
-// list. The orphan list (inodes without a name) is threaded through the inodes too.
+// ino -> inode in O(1): three levels of pages, made as inos are first used; freed inos on a list. The orphan list (inodes without a name) is threaded through the inodes too.
 //
 // Not thread-safe (meta mutex). Members that change something must be called in a transaction.
 #pragma once
@@ -18,6 +17,7 @@ class InodeTable {
   InodeMedia* find(Ino ino) const;      // nullptr: no such inode
   InodeMedia* get(Ino ino) const;       // ENOENT
   InodeMedia* slot(uint64_t n) const;   // whatever its state; nullptr: never used
+  persistent_ptr<InodePage>* leaf_entry(uint64_t n) const;  // the pointer to n's chunk; nullptr: no page for it
   Ino allocate(uint32_t mode, uint32_t uid, uint32_t gid);  // nlink 0, snapshotted
   void free(Ino ino);
   uint64_t next() const { return m_.root->inodes.next; }
@@ -27,6 +27,7 @@ class InodeTable {
   std::vector<Ino> orphans() const;
 
  private:
+  void make_slot(uint64_t n);
   Media& m_;
 };
 

@@ -100,25 +100,22 @@ struct InodeMedia {
 };
 static_assert(sizeof(InodeMedia) == 256 && offsetof(InodeMedia, mode) == 64 && offsetof(InodeMedia, reserved) == 128);
 
+// ino -> inode: three levels of pages of pointers, then a page of inodes; made when first needed.
 struct InodeChunk {
   static constexpr uint64_t kType = 2;
-  static constexpr uint64_t kInodes = 64;
+  static constexpr uint64_t kInodes = 16;
   InodeMedia inode[kInodes];
 };
 struct InodePage {
   static constexpr uint64_t kType = 3;
-  static constexpr uint64_t kChunks = 1024;
-  persistent_ptr<InodeChunk> chunk[kChunks];
+  static constexpr uint64_t kFanout = 512;
+  persistent_ptr<InodePage> down[kFanout];  // on the lowest level: of an InodeChunk
 };
-struct InodeTop {
-  static constexpr uint64_t kType = 4;
-  static constexpr uint64_t kPages = 4096;
-  persistent_ptr<InodePage> page[kPages];
-};
-inline constexpr uint64_t kMaxInodes = InodeChunk::kInodes * InodePage::kChunks * InodeTop::kPages;
+static_assert(sizeof(InodeChunk) == kPageBytes && sizeof(InodePage) == kPageBytes);
+inline constexpr uint64_t kMaxInodes = InodeChunk::kInodes << 27;
 
 struct InodeTableMedia {
-  persistent_ptr<InodeTop> top;
+  persistent_ptr<InodePage> top;
   p<uint64_t> next;  // inos from here on were never used
   p<uint64_t> free;  // head of the list of freed ones
   p<uint64_t> used;
@@ -171,9 +168,9 @@ struct BallastMedia {
 static_assert(sizeof(BallastMedia) == kNodeBytes);
 struct LogMedia {
   static constexpr uint64_t kType = 10;
-  static constexpr size_t kSnapshots = 128 << 10, kIntents = 16 << 10;
-  uint64_t word[1];  // and more
+  uint64_t snapshots[(224 << 10) / 8], intents[(24 << 10) / 8];
 };
+static_assert(sizeof(LogMedia) < (256 << 10) - 64);  // one chunk of the heap
 
 struct Root {
   SuperblockMedia sb;
@@ -187,8 +184,8 @@ struct Root {
   uint64_t group_count;
   p<persistent_ptr<BallastMedia>> ballast_head;
   p<uint64_t> ballast_count;
-  persistent_ptr<LogMedia> snapshot_log, intent_log;
-  uint64_t reserved[81];
+  persistent_ptr<LogMedia> logs;
+  uint64_t reserved[82];
 };
 static_assert(sizeof(Root) == 1024 && offsetof(Root, mount_epoch) == 256 && offsetof(Root, inodes) == 272);
 

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <vector>
 
 namespace pmfs::meta {
 namespace {
@@ -20,12 +21,11 @@ void configure_library() {
     setenv("PMEM_IS_PMEM_FORCE", "1", 0);
     int off = 0;
     pmemobj_ctl_set(nullptr, "sds.at_create", &off);  // no shutdown state: tmpfs has no unsafe-shutdown counter
+    // One arena for all threads: transactions are serialised anyway, and with an arena each, one could find
+    // the pool full while another has room.
+    auto arenas = POBJ_ARENAS_ASSIGNMENT_GLOBAL;
+    pmemobj_ctl_set(nullptr, "heap.arenas_assignment_type", &arenas);
   });
-}
-
-void enable_statistics(PMEMobjpool* pop) {
-  enum pobj_stats_enabled v = POBJ_STATS_ENABLED_PERSISTENT;
-  pmemobj_ctl_set(pop, "stats.enabled", &v);
 }
 
 [[noreturn]] void fail_open(const std::filesystem::path& path, int err) {
@@ -47,7 +47,11 @@ void enable_statistics(PMEMobjpool* pop) {
   }
 }
 
-thread_local size_t t_min_allocation = 0;
+struct Allocating {  // how the running transaction is to allocate
+  size_t least = 0;
+  uint64_t page_class = 0;
+};
+thread_local Allocating t_allocating;
 
 [[noreturn]] void fail_tx(int err) {
   if (err == ENOMEM) throw PoolFull();
@@ -63,9 +67,7 @@ pool_base pool_base::create(const std::filesystem::path& path, const std::string
     int err = errno;
     fail(err, "{}: cannot create the metadata pool: {}", path.string(), std::strerror(err));
   }
-  // Sparse, but with the part that every volume touches at once really there, so that a full tmpfs is ENOSPC
-  // here. (libpmemobj, given a size, would allocate all of it.)
-  int err = ftruncate(fd, static_cast<off_t>(bytes)) != 0 ? errno : posix_fallocate(fd, 0, 4 << 20);
+  int err = ftruncate(fd, static_cast<off_t>(bytes)) != 0 ? errno : 0;
   ::close(fd);
   PMEMobjpool* pop = nullptr;
   std::string detail;
@@ -81,16 +83,50 @@ pool_base pool_base::create(const std::filesystem::path& path, const std::string
     fail(err, "{}: cannot create a metadata pool of {} bytes: {}", path.string(), bytes,
          detail.empty() ? std::strerror(err) : detail);
   }
-  enable_statistics(pop);
   return pool_base(pop);
+}
+
+void punch_zeros(const std::filesystem::path& path) {
+  int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) return;
+  constexpr size_t kChunk = 64 << 10;
+  std::vector<char> buffer(kChunk), zeros(kChunk);
+  off_t at = 0;
+  for (ssize_t n; (n = pread(fd, buffer.data(), kChunk, at)) > 0; at += n)
+    if (std::memcmp(buffer.data(), zeros.data(), static_cast<size_t>(n)) == 0)
+      fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, n);
+  ::close(fd);
 }
 
 pool_base pool_base::open(const std::filesystem::path& path, const std::string& layout) {
   configure_library();
+  // The library reads the first page whatever the size, and takes a file that begins otherwise for a list of
+  // other files to open.
+  char signature[8] = {};
+  struct stat st;
+  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0 || fstat(fd, &st) != 0) {
+    int err = errno;
+    if (fd >= 0) ::close(fd);
+    fail_open(path, err);
+  }
+  bool pool = S_ISREG(st.st_mode) && static_cast<size_t>(st.st_size) >= PMEMOBJ_MIN_POOL &&
+              pread(fd, signature, sizeof(signature), 0) == sizeof(signature) &&
+              std::memcmp(signature, "PMEMOBJ", sizeof(signature)) == 0;
+  ::close(fd);
+  if (!pool) fail(EUCLEAN, "{}: not a pmfs metadata pool, or truncated", path.string());
   PMEMobjpool* pop = pmemobj_open(path.c_str(), layout.c_str());
   if (pop == nullptr) fail_open(path, errno);
-  enable_statistics(pop);
   return pool_base(pop);
+}
+
+pool_base::pool_base(PMEMobjpool* pop) : pop_(pop) {
+  enum pobj_stats_enabled stats = POBJ_STATS_ENABLED_PERSISTENT;
+  pmemobj_ctl_set(pop, "stats.enabled", &stats);
+  // Pages without a header, 63 in one of the heap's 256 KiB chunks. The library's own class for this size
+  // takes four chunks at a time, half of a small pool.
+  pobj_alloc_class_desc pages{kPageBytes, 0, 63, POBJ_HEADER_NONE, 0};
+  if (pmemobj_ctl_set(pop, "heap.alloc_class.new.desc", &pages) == 0) page_class_ = pages.class_id;
 }
 
 pool_base::~pool_base() {
@@ -117,7 +153,7 @@ uint64_t pool_base::allocated_bytes() const {
 }
 
 void transaction::begin(pool_base& pop, const logs& l) {
-  t_min_allocation = l.min_allocation;
+  t_allocating = {l.min_allocation, pop.page_class_};
   int err = pmemobj_tx_begin(pop.handle(), nullptr, TX_PARAM_NONE);
   if (err == 0 && l.snapshots != nullptr) {
     err = pmemobj_tx_xlog_append_buffer(TX_LOG_TYPE_SNAPSHOT, l.snapshots, l.snapshots_bytes,
@@ -150,7 +186,9 @@ void transaction::add_range(const void* p, size_t bytes) {
 }
 
 uint64_t allocate(size_t bytes, uint64_t type) {
-  PMEMoid oid = pmemobj_tx_xalloc(std::max(bytes, t_min_allocation), type, POBJ_XALLOC_ZERO | POBJ_XALLOC_NO_ABORT);
+  uint64_t flags = POBJ_XALLOC_ZERO | POBJ_XALLOC_NO_ABORT;
+  if (bytes == kPageBytes) flags |= POBJ_CLASS_ID(t_allocating.page_class);
+  PMEMoid oid = pmemobj_tx_xalloc(std::max(bytes, t_allocating.least), type, flags);
   if (oid.off == 0) fail_tx(errno);
   return oid.off;
 }

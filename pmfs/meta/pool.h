@@ -24,6 +24,8 @@ class PoolFull : public Error {
   PoolFull() : Error(ENOSPC, "the metadata pool is full: remove files, or make the volume with a larger one") {}
 };
 
+inline constexpr size_t kPageBytes = 4096;  // objects of this size have an allocation class of their own
+
 template <class T>
 struct persistent_ptr {
   uint64_t off = 0;
@@ -33,12 +35,12 @@ struct persistent_ptr {
 
 class pool_base {
  public:
-  // Makes a sparse file of `bytes` (EEXIST if there is one) and a pool in it.
+  // Makes a file of `bytes`, all allocated (EEXIST if there is one, ENOSPC), and a pool in it.
   static pool_base create(const std::filesystem::path& path, const std::string& layout, size_t bytes);
   // EBUSY: open elsewhere. EUCLEAN: not such a pool, or damaged. ENOENT, EACCES.
   static pool_base open(const std::filesystem::path& path, const std::string& layout);
   ~pool_base();
-  pool_base(pool_base&& o) noexcept : pop_(std::exchange(o.pop_, nullptr)), base_(o.base_), id_(o.id_) {}
+  pool_base(pool_base&& o) noexcept : pop_(std::exchange(o.pop_, nullptr)), base_(o.base_), id_(o.id_), page_class_(o.page_class_) {}
   pool_base& operator=(pool_base&&) = delete;
 
   // The root object, zeroed the first time. Never smaller than asked for; nullptr if it can't be that large.
@@ -59,11 +61,17 @@ class pool_base {
   uint64_t allocated_bytes() const;  // by libpmemobj's own statistics
 
  private:
-  explicit pool_base(PMEMobjpool* pop) : pop_(pop) {}
+  friend class transaction;
+  explicit pool_base(PMEMobjpool* pop);
   PMEMobjpool* pop_;
   std::byte* base_ = nullptr;
   uint64_t id_ = 0;
+  unsigned page_class_ = 0;  // 0: the library's own
 };
+
+// Gives the zero parts of a closed pool's file back to its file system: space is used as it is touched then,
+// and a file system that runs full is SIGBUS for whoever touches more.
+void punch_zeros(const std::filesystem::path& path);
 
 class transaction {
  public:

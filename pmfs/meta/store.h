@@ -134,6 +134,7 @@ class Store {
   virtual void mark_unwritten(Ino ino, PageRange r) = 0;
   // One transaction: the extents in `r` leave the inode and join the deferred-free list; with `new_size`
   // the size is set too (truncate down). Whole or not at all. Works on a full pool (uses a reserve).
+  // A directory has none: nothing happens.
   virtual Removed remove_extents(Ino ino, PageRange r, std::optional<uint64_t> new_size) = 0;
   // After the zap: the blocks of a Removed go back to the allocator, its record off the list.
   virtual void finish_free(uint64_t id) = 0;

@@ -1,4 +1,6 @@
 // StoreImpl: blocks and the extents of files.
+#include <sys/stat.h>
+
 #include <algorithm>
 
 #include "pmfs/meta/store_impl.h"
@@ -127,10 +129,11 @@ Removed StoreImpl::remove_extents(Ino ino, PageRange r, std::optional<uint64_t> 
   check_range(r);
   check_size(new_size);
   WriterLock l(meta_mu_);
-  InodeMedia* i = file(ino);
+  Removed out;
+  InodeMedia* i = inodes_.get(ino);
+  if (S_ISDIR(i->mode)) return out;  // evicting an orphan need not know what it was
   ExtentMap map(m_.pop, i);
   bool any = map.any(r);
-  Removed out;
   if (!any && (!new_size || *new_size == i->size)) return out;
   ExtentMap::Taken taken;
   // Crash before: the file is whole. After: the pages are a hole, the size is the new one, and the blocks are

@@ -64,9 +64,8 @@ void validate(const std::string& path, const pool_base& pop, const Root* root, u
               sb.blocks > 0 && sb.blocks <= kMaxBlocks && sb.hash_bits > 0 && sb.hash_bits <= kHashBits &&
               root->group_count == (sb.blocks + kGroupBlocks - 1) / kGroupBlocks &&
               inside(root->groups.off, root->group_count * sizeof(GroupMedia)) &&
-              inside(root->inodes.top.off, sizeof(InodeTop)) && root->inodes.next <= kMaxInodes &&
-              inside(root->snapshot_log.off, LogMedia::kSnapshots) && inside(root->intent_log.off, LogMedia::kIntents) &&
-              root->clean <= 1;
+              inside(root->inodes.top.off, sizeof(InodePage)) && root->inodes.next <= kMaxInodes &&
+              inside(root->logs.off, sizeof(LogMedia)) && root->clean <= 1;
   if (!sane || pop.root_size() < sizeof(Root)) fail(EUCLEAN, "{}: the superblock or the root object is damaged", path);
 }
 
@@ -108,8 +107,7 @@ void format_pool(const std::filesystem::path& path, const Geometry& g, uint64_t 
       transaction::snapshot(root);
       root->group_count = (g.blocks + kGroupBlocks - 1) / kGroupBlocks;
       root->groups = make_persistent<GroupTable>(root->group_count * sizeof(GroupMedia));
-      root->snapshot_log = make_persistent<LogMedia>(LogMedia::kSnapshots);
-      root->intent_log = make_persistent<LogMedia>(LogMedia::kIntents);
+      root->logs = make_persistent<LogMedia>();
       root->deferred_next_id = 1;
       root->clean = 1;
       Ballast(m).make();
@@ -122,6 +120,7 @@ void format_pool(const std::filesystem::path& path, const Geometry& g, uint64_t 
     std::filesystem::remove(path, ignored);
     throw;
   }
+  if (g.sparse) punch_zeros(path);
 }
 
 Media open_pool(const std::filesystem::path& path) {
