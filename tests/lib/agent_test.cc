@@ -102,9 +102,11 @@ TEST_CASE("the agent rings a sleeping manager") {
   const uint64_t va = reserve(kPage);
   const uint64_t before = m.doorbells;
   for (int i = 0; i < 20; ++i) {
-    m.wait_agent(m.post(AgentOp::kMapRegion, va, kPage, 0, PROT_READ));
     usleep(2000);  // the manager goes to sleep
+    // A command that fails: one that moves a mapping would wake the manager by its REMAP event.
+    m.wait_agent(m.post(AgentOp::kMapRegion, va, kPage, 123, PROT_READ));
   }
+  for (int i = 0; i < 1000 && m.doorbells == before; ++i) usleep(1000);
   CHECK(m.doorbells > before);
   munmap(reinterpret_cast<void*>(va), kPage);
 }

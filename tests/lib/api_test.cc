@@ -23,6 +23,7 @@ struct Manager {
     format_volume(dir / "v", {16384, true, false});
     server::ServerOptions o;
     o.volume = dir / "v";
+    o.trace = true;
     server = std::make_unique<server::Server>(o);
     server->start();
   }
@@ -99,7 +100,7 @@ TEST_CASE("more threads than slots write from mapped memory that nobody has touc
   Manager m;
   Volume v(m.path());
   File from = v.open("/from", O_RDWR | O_CREAT), to = v.open("/to", O_RDWR | O_CREAT);
-  constexpr size_t kThreads = 48, kEach = 128 * 1024;
+  constexpr size_t kThreads = 48, kEach = 64 * 1024;
   const auto data = pattern(kThreads * kEach, 7);
   from.write(data, 0);
   Mapping map = from.map(0, data.size());
