@@ -9,26 +9,13 @@
 #include "lib/admin.h"
 #include "pmfs/pmfs.h"
 #include "pmfs/pmfs.hpp"
-#include "pmfs/server/server.h"
-#include "tests/support/temp_dir.h"
+#include "tests/lib/real_manager.h"
 
 using namespace pmfs;
 
 namespace {
 
-struct Manager {
-  test::TempDir dir;
-  std::unique_ptr<server::Server> server;
-  Manager() {
-    format_volume(dir / "v", {16384, true, false});
-    server::ServerOptions o;
-    o.volume = dir / "v";
-    o.trace = true;
-    server = std::make_unique<server::Server>(o);
-    server->start();
-  }
-  std::string path() const { return dir / "v"; }
-};
+using Manager = test::RealManager;
 
 std::vector<std::byte> pattern(size_t n, unsigned seed) {
   std::vector<std::byte> v(n);
