@@ -8,6 +8,8 @@
 
 namespace pmfs::exclusion {
 
+struct EntryPath;
+
 struct LockEntryTree::Impl {
   explicit Impl(uint64_t k) : key(k) {}
 
@@ -17,6 +19,10 @@ struct LockEntryTree::Impl {
     WaitTable::instance().wait_while_locked(slot, this, head, asleep);
   }
   void wake(Pgoff head) { WaitTable::instance().wake(this, head); }
+
+  enum class Try : uint8_t { kLocked, kInTheWay };
+  Try try_lock(Pgoff p, unsigned order, Wait wait, LockedEntry* e, MarkQueue::Turn* turn = nullptr);
+  void wait_for_turn(const EntryPath& at, MarkQueue::Turn& turn);
 
   // `locked` -> `next`, and wakes. One atomic operation unless somebody waits. False: stolen, nothing was stored.
   bool replace(Slot& slot, Pgoff head, uint64_t locked, uint64_t next);
@@ -38,10 +44,9 @@ struct EntryPath {
 
   Pgoff head() const { return slot_head(page, bottom); }
   bool marked() const {
-    for (unsigned level = kLevels; level-- > bottom;) {
-      if (node[level]->marked(slot_index(page, level))) return true;
-    }
-    return false;
+    bool any = false;  // without a branch for each level: six loads that don't wait for one another
+    for (unsigned level = kRoot; level > kLeaf; --level) any |= node[level]->marked(slot_index(page, level));
+    return any || (bottom == kLeaf && node[kLeaf]->marked(slot_index(page, kLeaf)));
   }
 };
 

@@ -54,7 +54,7 @@ void set_marks(Node& n, Pgoff base, PageRange r, bool set) {
 bool LockEntryTree::open_edge(Pgoff edge, Pgoff inside, Wait wait) {
   Node* n = &impl_->root;
   for (unsigned level = kRoot; level > kLeaf && !edge.aligned(slot_pages(level)); --level) {
-    Slot& s = n->get(slot_index(edge, level), impl_->bytes);
+    Slot& s = static_cast<InnerNode*>(n)->get(slot_index(edge, level), impl_->bytes);
     Node* below;
     while (!(below = descend(s, level - 1, impl_->bytes))) {
       LockedEntry e = lock(inside, kHugeOrder, wait);

@@ -4,14 +4,12 @@
 
 namespace pmfs::exclusion {
 
-Slot& Node::get(unsigned i, Bytes& bytes) {
-  if (Slot* s = find(i)) return *s;
-  auto* n = static_cast<InnerNode*>(this);
-  auto fresh = std::make_unique<InnerNode::Rest>();
-  InnerNode::Rest* expected = nullptr;
-  if (n->rest.compare_exchange_strong(expected, fresh.get())) {
+Slot& InnerNode::make_rest(unsigned i, Bytes& bytes) {
+  auto fresh = std::make_unique<Rest>();
+  Rest* expected = nullptr;
+  if (rest.compare_exchange_strong(expected, fresh.get())) {
     fresh.release();
-    bytes.fetch_add(sizeof(InnerNode::Rest), std::memory_order_relaxed);
+    bytes.fetch_add(sizeof(Rest), std::memory_order_relaxed);
   }
   return *find(i);
 }

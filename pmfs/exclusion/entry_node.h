@@ -42,8 +42,7 @@ struct Node {
   Node& operator=(const Node&) = delete;
 
   bool marked(unsigned i) const { return marks[i / 64].load() >> (i % 64) & 1; }
-  Slot* find(unsigned i);               // null: never made, and so empty
-  Slot& get(unsigned i, Bytes& bytes);  // makes it
+  Slot* find(unsigned i);  // null: never made, and so empty
 
   static Node* make(unsigned level, Bytes& bytes);
   static void destroy(Node* n);  // with all below
@@ -62,6 +61,17 @@ struct InnerNode : Node {
   using Rest = std::array<Slot, kSlots - kInPlace>;
   explicit InnerNode(unsigned l) : Node(l) {}
   ~InnerNode() { delete rest.load(); }
+  Slot* find(unsigned i) {
+    if (i < kInPlace) return &slots[i];
+    Rest* r = rest.load();
+    return r ? &(*r)[i - kInPlace] : nullptr;
+  }
+  Slot& get(unsigned i, Bytes& bytes) {  // makes it if need be
+    Slot* s = find(i);
+    return s ? *s : make_rest(i, bytes);
+  }
+  Slot& make_rest(unsigned i, Bytes& bytes);
+
   std::array<Slot, kInPlace> slots{};
   std::atomic<Rest*> rest{nullptr};
 };
@@ -70,11 +80,7 @@ inline Node* child_of(uint64_t word) { return reinterpret_cast<Node*>(word); }
 inline uint64_t word_of(const Node* child) { return reinterpret_cast<uint64_t>(child); }
 
 inline Slot* Node::find(unsigned i) {
-  if (level == kLeaf) return &static_cast<LeafNode*>(this)->slots[i];
-  auto* n = static_cast<InnerNode*>(this);
-  if (i < InnerNode::kInPlace) return &n->slots[i];
-  InnerNode::Rest* rest = n->rest.load();
-  return rest ? &(*rest)[i - InnerNode::kInPlace] : nullptr;
+  return level == kLeaf ? &static_cast<LeafNode*>(this)->slots[i] : static_cast<InnerNode*>(this)->find(i);
 }
 
 // The child of `slot`, made if the slot is empty. Null: an entry is there (level 1 only).

@@ -19,26 +19,30 @@
 namespace pmfs::exclusion {
 namespace {
 
-EntryPath locate(LockEntryTree::Impl& t, Pgoff p, unsigned order) {
-  EntryPath at{};
+// Goes down to the slot of `p`, and makes what is missing on the way.
+void locate(LockEntryTree::Impl& t, Pgoff p, unsigned order, EntryPath& at) {
   at.page = p;
   Node* n = &t.root;
-  for (unsigned level = kRoot;;) {
+  for (unsigned level = kRoot; level > kLeaf;) {
     at.node[level] = n;
-    Slot& s = n->get(slot_index(p, level), t.bytes);
+    Slot& s = static_cast<InnerNode*>(n)->get(slot_index(p, level), t.bytes);
     const uint64_t w = s.load();
-    const bool huge = level == 1 && (is_entry(w) || (w == 0 && order == kHugeOrder));
-    if (level == kLeaf || huge) {
-      at.bottom = level;
+    if (is_child(w)) {
+      n = child_of(w);
+      --level;
+    } else if (level == 1 && (w != 0 || order == kHugeOrder)) {
+      at.bottom = 1;
       at.slot = &s;
       at.word = w;
-      return at;
+      return;
+    } else {
+      descend(s, level - 1, t.bytes);  // somebody may put something else there first: look at this level again
     }
-    Node* below = descend(s, level - 1, t.bytes);
-    if (!below) continue;  // an order-9 entry came up meanwhile: look at this level again
-    n = below;
-    --level;
   }
+  at.node[kLeaf] = n;
+  at.bottom = kLeaf;
+  at.slot = &static_cast<LeafNode*>(n)->slots[slot_index(p, kLeaf)];
+  at.word = at.slot->load();
 }
 
 constexpr uint64_t empty_word(unsigned level) {
@@ -71,34 +75,49 @@ LockEntryTree::~LockEntryTree() {
 
 LockedEntry LockEntryTree::lock(Pgoff p, unsigned order, Wait wait) {
   if (p >= kEndOfFile) fail(EFBIG, "page {} is beyond the largest file", p.v);
-  std::optional<MarkQueue::Turn> turn;
+  LockedEntry e;
+  if (impl_->try_lock(p, order, wait, &e) == Impl::Try::kLocked || wait == Wait::kNoWait) return e;
+  MarkQueue::Turn turn(impl_->mark_queue, p);
   for (;;) {
-    EntryPath at = locate(*impl_, p, order);
+    if (impl_->try_lock(p, order, wait, &e, &turn) == Impl::Try::kLocked) return e;
+  }
+}
+
+// One attempt. With a turn, sleeps on what was in the way; without one just says so.
+LockEntryTree::Impl::Try LockEntryTree::Impl::try_lock(Pgoff p, unsigned order, Wait wait, LockedEntry* e,
+                                                       MarkQueue::Turn* turn) {
+  EntryPath at;
+  for (;;) {
+    locate(*this, p, order, at);
     if (at.marked()) {
-      if (wait == Wait::kNoWait) return {};
-      lock_order::about_to_block(at.slot, LockRank::kEntry, impl_->key, "mark over a lock entry");
-      if (!turn) turn.emplace(impl_->mark_queue, p);
-      PMFS_PAUSE_POINT("entry:before_mark_sleep");
-      turn->wait([&at] { return at.marked(); }, impl_->asleep);
-      continue;
+      if (turn) wait_for_turn(at, *turn);
+      return Try::kInTheWay;
     }
     const uint64_t before = at.word;
     if (is_locked(before)) {
-      if (wait == Wait::kNoWait) return {};
-      turn.reset();
-      impl_->wait_for(*at.slot, at.head());
-      continue;
+      if (turn) {
+        turn->done();
+        wait_for(*at.slot, at.head());
+      }
+      return Try::kInTheWay;
     }
     const uint64_t locked = (before ? before : empty_word(at.bottom)) | Entry::kLocked;
     if (!at.slot->compare_exchange_strong(at.word, locked)) continue;
     PMFS_PAUSE_POINT("entry:locked_before_mark_check");
     if (at.marked()) {
-      impl_->replace(*at.slot, at.head(), locked, before);
+      replace(*at.slot, at.head(), locked, before);
       continue;
     }
-    lock_order::acquired(at.slot, LockRank::kEntry, impl_->key, "lock entry", wait == Wait::kBlock);
-    return {at.slot, at.head(), value_of(locked), locked};
+    lock_order::acquired(at.slot, LockRank::kEntry, key, "lock entry", wait == Wait::kBlock);
+    *e = {at.slot, at.head(), value_of(locked), locked};
+    return Try::kLocked;
   }
+}
+
+void LockEntryTree::Impl::wait_for_turn(const EntryPath& at, MarkQueue::Turn& turn) {
+  lock_order::about_to_block(at.slot, LockRank::kEntry, key, "mark over a lock entry");
+  PMFS_PAUSE_POINT("entry:before_mark_sleep");
+  turn.wait([&at] { return at.marked(); }, asleep);
 }
 
 bool LockEntryTree::Impl::replace(Slot& slot, Pgoff head, uint64_t locked, uint64_t next) {

@@ -29,11 +29,11 @@ class IsizeOnlyScheme final : public Scheme {
     return shared != nullptr;
   }
   // The mistake: what was looked up is trusted after the lock that protected it is gone.
-  void fault_resolved(FaultTicket* t) override { release(t); }
-  bool leave_fault(FaultTicket* t) override {
-    release(t);  // a fault that failed before it was resolved
+  bool fault_resolved(FaultTicket* t) override {
+    release(t);
     return true;
   }
+  void leave_fault(FaultTicket* t) override { release(t); }  // a fault that was not resolved
   bool fault_checks_size() const override { return true; }
 
   bool enter_invalidate(PageRange r, Wait wait, CancelToken* cancel, InvalidateTicket* t) override {

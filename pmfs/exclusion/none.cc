@@ -20,8 +20,8 @@ class NoneScheme final : public Scheme {
     t->range = r;
     return true;
   }
-  void fault_resolved(FaultTicket*) override {}
-  bool leave_fault(FaultTicket*) override { return true; }
+  bool fault_resolved(FaultTicket*) override { return true; }
+  void leave_fault(FaultTicket*) override {}
   bool fault_checks_size() const override { return false; }
 
   bool enter_invalidate(PageRange r, Wait wait, CancelToken* cancel, InvalidateTicket* t) override {

@@ -4,8 +4,8 @@
 // What is common to all schemes and not theirs to decide: a fault holds the LOCKED lock entry of its page, so
 // that two faults on one page exclude each other ("two faults allocating the same hole" is closed by that).
 //
-//   fault:       enter_fault -> lock entry -> i_size check, lookup, allocate -> fault_resolved -> install
-//                -> unlock entry -> leave_fault (false: undo the install and start again)
+//   fault:       enter_fault -> lock entry -> i_size check, lookup, allocate -> fault_resolved (false: start again)
+//                -> install -> unlock entry -> leave_fault
 //   invalidate:  enter_invalidate -> extents leave, zap, free -> leave_invalidate
 #pragma once
 
@@ -38,9 +38,10 @@ class Scheme {
 
   // --- fault side. False: would have to wait (kNoWait only).
   virtual bool enter_fault(PageRange r, Wait wait, FaultTicket* t) = 0;
-  virtual void fault_resolved(FaultTicket* t) = 0;
-  // True: what was installed stands. False: zap it and fault again.
-  virtual bool leave_fault(FaultTicket* t) = 0;
+  // The page's block is known; its PTE is installed (or its bytes copied) next. False: an invalidate may have come
+  // between, start again from enter_fault; nothing was installed.
+  virtual bool fault_resolved(FaultTicket* t) = 0;
+  virtual void leave_fault(FaultTicket* t) = 0;  // also of a fault that was not resolved
   // Does the fault check i_size? (`none` does not.)
   virtual bool fault_checks_size() const = 0;
 

@@ -30,11 +30,10 @@ void FaultHandler::handle(Client& client, const uffd_msg& m) {
 void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, bool write, bool upgrade) {
   Inode& inode = m.inode();
   const FaultAround::Window window = m.around.at(p);
-  exclusion::FaultTicket ticket;
-  inode.exclusion->enter_fault({p, p + 1}, Wait::kBlock, &ticket);
   Mapping::Installed result = Mapping::Installed::kDone;
   bool beyond_eof = false, no_page = false;
-  {
+  for (;;) {
+    beyond_eof = no_page = false;
     BlockRun run = BlockRun::grab(volume_, inode, p, std::min(window.install, m.pages.end - p), Wait::kBlock);
     PMFS_PAUSE_POINT("fault:entry_locked");
     try {
@@ -56,7 +55,10 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
       no_page = true;  // ENOSPC of blocks, of the tmpfs or of the metadata pool
     }
     PMFS_PAUSE_POINT("fault:resolved");
-    inode.exclusion->fault_resolved(&ticket);
+    if (!run.resolved()) {
+      counters_.retries.add();
+      continue;
+    }
     PMFS_PAUSE_POINT("fault:before_install");
     if (!beyond_eof && !no_page) {
       uint64_t installed = 0;
@@ -69,8 +71,8 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
       m.around.covered(p, run.count());
     }
     PMFS_PAUSE_POINT("fault:installed");
+    break;
   }
-  inode.exclusion->leave_fault(&ticket);
   if (beyond_eof) {
     counters_.sigbus.add();
     m.beyond_eof(p);

@@ -21,7 +21,8 @@ Pgoff huge_head(Pgoff p) { return Pgoff(p.v & ~(kHugeBlocks - 1)); }
 
 BlockRun BlockRun::grab(MountedVolume& v, Inode& i, Pgoff p, uint64_t want, Wait wait, Eof eof) {
   BlockRun run(v, i);
-  if (!run.lock_first(p, want, wait)) return run;
+  run.entered_ = i.exclusion->enter_fault({p, p + 1}, wait, &run.ticket_);
+  if (!run.entered_ || !run.lock_first(p, want, wait)) return run;
   // i_size is read with the entry locked: a truncate either waits for this entry or was seen here.
   if (eof == Eof::kCheck && i.exclusion->fault_checks_size()) {
     uint64_t pages = i.size_pages();
@@ -34,6 +35,7 @@ BlockRun BlockRun::grab(MountedVolume& v, Inode& i, Pgoff p, uint64_t want, Wait
   }
   if (!run.probe(p, run.locked_.front().value, want)) {
     run.unlock_all();
+    run.leave();
     return grab(v, i, p, std::min(want, kHugeBlocks - 1), wait, eof);  // again with order-0 entries
   }
   run.lock_rest(want);
@@ -48,6 +50,8 @@ BlockRun::BlockRun(BlockRun&& o) noexcept
       kind_(o.kind_),
       extent_(o.extent_),
       hole_(o.hole_),
+      ticket_(o.ticket_),
+      entered_(std::exchange(o.entered_, false)),
       dirty_(o.dirty_),
       zeroed_(o.zeroed_),
       locked_(std::move(o.locked_)) {
@@ -260,8 +264,15 @@ void BlockRun::unlock_all() {
   locked_.clear();
 }
 
+void BlockRun::leave() {
+  if (std::exchange(entered_, false)) i_->exclusion->leave_fault(&ticket_);
+}
+
 BlockRun::~BlockRun() {
-  if (locked_.empty()) return;
+  if (locked_.empty()) {
+    leave();
+    return;
+  }
   if (kind_ == BlockKind::kFresh) {
     // Given up: back as they came. A zap that fails leaves them reserved until the next mount.
     try {
@@ -272,6 +283,7 @@ BlockRun::~BlockRun() {
     }
   }
   unlock_all();
+  leave();
 }
 
 }  // namespace pmfs

@@ -7,7 +7,7 @@
 //   kZero:      a volatile zero block; run.commit() -> kWritten: that very block becomes the file's
 //   kUnwritten: run.zero_unwritten() before it is shown to anybody; run.commit() -> kWritten
 //
-// The destructor unlocks the entries, with the state reached. An uncommitted kFresh goes back to the allocator.
+// grab() enters the inode's exclusion scheme on the fault side and the destructor leaves it. It unlocks the entries, with the state reached. An uncommitted kFresh goes back to the allocator.
 // Source: fs/dax.c dax_iomap_pte_fault (grab_mapping_entry, iomap_begin, insert, unlock).
 #pragma once
 
@@ -50,10 +50,14 @@ class BlockRun {
   void preallocate(uint64_t n);
   void keep_zero();       // kFresh -> kZero
   void zero_unwritten();  // kUnwritten: the blocks now read as zero
+  // To be asked right before the blocks are used: installed in a client or copied. False: an invalidate may have
+  // come between (schemes without lock entries): drop the run and grab again.
+  bool resolved() { return i_->exclusion->fault_resolved(&ticket_); }
   void mark_dirty();      // somebody may store through a PTE from now on: fsync flushes these pages
 
  private:
   BlockRun(MountedVolume& v, Inode& i) : v_(&v), i_(&i) {}
+  void leave();
   bool lock_first(Pgoff p, uint64_t want, Wait wait);
   void lock_rest(uint64_t want);
   bool probe(Pgoff p, const exclusion::Entry& e, uint64_t want);
@@ -66,6 +70,8 @@ class BlockRun {
   BlockKind kind_ = BlockKind::kBusy;
   FileExtent extent_;
   PageRange hole_{};      // kHole: from the first page to the next extent
+  exclusion::FaultTicket ticket_;
+  bool entered_ = false;
   bool dirty_ = false;
   bool zeroed_ = false;   // kUnwritten: the blocks are known to read as zero
   std::vector<exclusion::LockedEntry> locked_;

@@ -32,6 +32,7 @@ size_t MountedVolume::read(Inode& i, std::span<std::byte> out, uint64_t offset, 
     BlockRun run = BlockRun::grab(*this, i, pgoff_of(pos), blocks_for(in_page + left), wait, BlockRun::Eof::kCheck);
     if (run.kind() == BlockKind::kBusy) busy(i, pgoff_of(pos));
     if (run.kind() == BlockKind::kBeyondEof) break;
+    if (!run.resolved()) continue;
     size_t n = std::min(left, run.count() * kBlockSize - in_page);
     if (run.kind() == BlockKind::kWritten)
       std::memcpy(out.data() + done, region_->address(run.extent().pfn) + in_page, n);
@@ -58,6 +59,7 @@ size_t MountedVolume::write_at(Inode& i, std::span<const std::byte> in, uint64_t
     if (run.kind() == BlockKind::kBeyondEof) break;
     if (run.kind() == BlockKind::kHole) run.allocate(run.count());
     run.zero_unwritten();
+    if (!run.resolved()) continue;
     bool fresh = run.kind() == BlockKind::kFresh;
     // A zero or unwritten block may be on show read-only: it becomes the file's before it gets data. A fresh one is
     // nobody's: data first, so that a crash never shows an allocated page without them.
