@@ -170,7 +170,7 @@ struct LogMedia {
   static constexpr uint64_t kType = 10;
   uint64_t snapshots[(224 << 10) / 8], intents[(24 << 10) / 8];
 };
-static_assert(sizeof(LogMedia) < (256 << 10) - 64);  // one chunk of the heap
+static_assert(sizeof(LogMedia) == kLargeBytes);
 
 struct Root {
   SuperblockMedia sb;

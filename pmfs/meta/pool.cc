@@ -49,7 +49,7 @@ void configure_library() {
 
 struct Allocating {  // how the running transaction is to allocate
   size_t least = 0;
-  uint64_t page_class = 0;
+  uint64_t page_class = 0, large_class = 0;
 };
 thread_local Allocating t_allocating;
 
@@ -123,10 +123,12 @@ pool_base pool_base::open(const std::filesystem::path& path, const std::string& 
 pool_base::pool_base(PMEMobjpool* pop) : pop_(pop) {
   enum pobj_stats_enabled stats = POBJ_STATS_ENABLED_PERSISTENT;
   pmemobj_ctl_set(pop, "stats.enabled", &stats);
-  // Pages without a header, 63 in one of the heap's 256 KiB chunks. The library's own class for this size
-  // takes four chunks at a time, half of a small pool.
+  // Pages without a header, 63 in one of the heap's 256 KiB chunks, and large objects that fill one. The
+  // library's own classes for such sizes take up to 15 chunks at a time, all of a small pool.
   pobj_alloc_class_desc pages{kPageBytes, 0, 63, POBJ_HEADER_NONE, 0};
   if (pmemobj_ctl_set(pop, "heap.alloc_class.new.desc", &pages) == 0) page_class_ = pages.class_id;
+  pobj_alloc_class_desc large{kLargeBytes, 0, 1, POBJ_HEADER_NONE, 0};
+  if (pmemobj_ctl_set(pop, "heap.alloc_class.new.desc", &large) == 0) large_class_ = large.class_id;
 }
 
 pool_base::~pool_base() {
@@ -153,7 +155,7 @@ uint64_t pool_base::allocated_bytes() const {
 }
 
 void transaction::begin(pool_base& pop, const logs& l) {
-  t_allocating = {l.min_allocation, pop.page_class_};
+  t_allocating = {l.min_allocation, pop.page_class_, pop.large_class_};
   int err = pmemobj_tx_begin(pop.handle(), nullptr, TX_PARAM_NONE);
   if (err == 0 && l.snapshots != nullptr) {
     err = pmemobj_tx_xlog_append_buffer(TX_LOG_TYPE_SNAPSHOT, l.snapshots, l.snapshots_bytes,
@@ -188,7 +190,12 @@ void transaction::add_range(const void* p, size_t bytes) {
 uint64_t allocate(size_t bytes, uint64_t type) {
   uint64_t flags = POBJ_XALLOC_ZERO | POBJ_XALLOC_NO_ABORT;
   if (bytes == kPageBytes) flags |= POBJ_CLASS_ID(t_allocating.page_class);
-  PMEMoid oid = pmemobj_tx_xalloc(std::max(bytes, t_allocating.least), type, flags);
+  if (bytes == kLargeBytes) flags |= POBJ_CLASS_ID(t_allocating.large_class);
+  bytes = std::max(bytes, t_allocating.least);
+  PMEMoid oid = pmemobj_tx_xalloc(bytes, type, flags);
+  // A search that finds nothing makes the heap look again at what was freed of late: only a second failure
+  // says that the pool is full.
+  if (oid.off == 0 && errno == ENOMEM) oid = pmemobj_tx_xalloc(bytes, type, flags);
   if (oid.off == 0) fail_tx(errno);
   return oid.off;
 }

@@ -24,7 +24,8 @@ class PoolFull : public Error {
   PoolFull() : Error(ENOSPC, "the metadata pool is full: remove files, or make the volume with a larger one") {}
 };
 
-inline constexpr size_t kPageBytes = 4096;  // objects of this size have an allocation class of their own
+// Objects of these sizes have allocation classes of their own.
+inline constexpr size_t kPageBytes = 4096, kLargeBytes = 248 << 10;
 
 template <class T>
 struct persistent_ptr {
@@ -40,7 +41,7 @@ class pool_base {
   // EBUSY: open elsewhere. EUCLEAN: not such a pool, or damaged. ENOENT, EACCES.
   static pool_base open(const std::filesystem::path& path, const std::string& layout);
   ~pool_base();
-  pool_base(pool_base&& o) noexcept : pop_(std::exchange(o.pop_, nullptr)), base_(o.base_), id_(o.id_), page_class_(o.page_class_) {}
+  pool_base(pool_base&& o) noexcept : pop_(std::exchange(o.pop_, nullptr)), base_(o.base_), id_(o.id_), page_class_(o.page_class_), large_class_(o.large_class_) {}
   pool_base& operator=(pool_base&&) = delete;
 
   // The root object, zeroed the first time. Never smaller than asked for; nullptr if it can't be that large.
@@ -66,7 +67,7 @@ class pool_base {
   PMEMobjpool* pop_;
   std::byte* base_ = nullptr;
   uint64_t id_ = 0;
-  unsigned page_class_ = 0;  // 0: the library's own
+  unsigned page_class_ = 0, large_class_ = 0;  // 0: the library's own
 };
 
 // Gives the zero parts of a closed pool's file back to its file system: space is used as it is touched then,
