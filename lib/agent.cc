@@ -20,7 +20,19 @@ namespace pmfs {
 namespace {
 
 constexpr size_t kGuardBytes = 4096;
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define PMFS_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define PMFS_SANITIZED 1
+#endif
+#endif
+#ifdef PMFS_SANITIZED
+constexpr size_t kStackBytes = 4096 * 1024;  // the sanitizers keep their thread's state there
+#else
 constexpr size_t kStackBytes = 256 * 1024;  // address space; what is touched is a few KiB
+#endif
+constexpr size_t kMostStackBytes = 16 * 1024 * 1024;
 constexpr int64_t kPollNs = 1'000'000'000;  // how soon a dead manager is noticed
 constexpr int64_t kStuckNs = 3'000'000'000;
 
@@ -30,14 +42,26 @@ int raw_ioctl(int fd, unsigned long request, void* arg) {
 
 }  // namespace
 
+// A program with much static TLS needs a larger stack: glibc says EINVAL then.
 Agent::Agent(const proto::Ring& ring, Fds fds) : ring_(ring), fds_(fds) {
-  stack_ = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
+  int err = EINVAL;
+  for (stack_bytes_ = kStackBytes; err == EINVAL && stack_bytes_ <= kMostStackBytes; stack_bytes_ *= 2) {
+    err = start();
+    if (err == 0) break;
+  }
+  if (err != 0) fail(err, "can't start the agent thread; too many threads?");
+  running_ = true;
+  pthread_setname_np(thread_, "pmfs-agent");
+}
+
+int Agent::start() {
+  stack_ = mmap(nullptr, kGuardBytes + stack_bytes_, PROT_READ | PROT_WRITE,
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-  if (stack_ == MAP_FAILED) fail(errno, "no address space for the agent thread's stack");
+  if (stack_ == MAP_FAILED) return errno;
   mprotect(stack_, kGuardBytes, PROT_NONE);
   pthread_attr_t attr;
   pthread_attr_init(&attr);
-  pthread_attr_setstack(&attr, static_cast<char*>(stack_) + kGuardBytes, kStackBytes);
+  pthread_attr_setstack(&attr, static_cast<char*>(stack_) + kGuardBytes, stack_bytes_);
   // A signal handler of the application on this thread could touch mapped memory: the agent would wait for itself.
   sigset_t all, old;
   sigfillset(&all);
@@ -45,12 +69,8 @@ Agent::Agent(const proto::Ring& ring, Fds fds) : ring_(ring), fds_(fds) {
   const int err = pthread_create(&thread_, &attr, entry, this);
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
   pthread_attr_destroy(&attr);
-  if (err != 0) {
-    munmap(stack_, kGuardBytes + kStackBytes);
-    fail(err, "can't start the agent thread; too many threads?");
-  }
-  running_ = true;
-  pthread_setname_np(thread_, "pmfs-agent");
+  if (err != 0) munmap(stack_, kGuardBytes + stack_bytes_);
+  return err;
 }
 
 Agent::~Agent() {
@@ -81,14 +101,14 @@ bool Agent::stop() {
     }
   }
   running_ = false;
-  munmap(stack_, kGuardBytes + kStackBytes);
+  munmap(stack_, kGuardBytes + stack_bytes_);
   return true;
 }
 
 void Agent::forget() {
   if (!running_) return;
   running_ = false;
-  munmap(stack_, kGuardBytes + kStackBytes);
+  munmap(stack_, kGuardBytes + stack_bytes_);
 }
 
 void Agent::pause() {

@@ -48,6 +48,7 @@ class Agent {
   void forget();
 
  private:
+  int start();
   static void* entry(void* self);
   void run();
   bool idle_step(uint64_t done);
@@ -58,6 +59,7 @@ class Agent {
   const proto::Ring& ring_;
   const Fds fds_;
   void* stack_ = nullptr;
+  size_t stack_bytes_ = 0;
   pthread_t thread_{};
   bool running_ = false;
   std::atomic<bool> stop_{false};
