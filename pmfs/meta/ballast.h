@@ -18,11 +18,11 @@ class Ballast {
 
   explicit Ballast(Media& m) : m_(m) {}
 
-  void make();                   // in format's transaction
+  void make();  // in format's transaction
   bool full() const { return m_.root->ballast_count >= kFull; }
   bool low() const { return m_.root->ballast_count < kLeast; }
-  void release();                // own transaction: all of it back to the heap
-  void refill();                 // own transactions, as far as the heap has room
+  void release();  // own transaction: all of it back to the heap
+  void refill();   // own transactions, as far as the heap has room
   transaction::logs logs() const;
 
  private:

@@ -21,7 +21,8 @@ constexpr int kRunsLookedAt = 256;  // in search of a long one, before the longe
 
 }  // namespace
 
-BlockMap::BlockMap(const BlockBitmap& media, uint64_t blocks) : media_(media), blocks_(blocks), groups_(media.groups()) {
+BlockMap::BlockMap(const BlockBitmap& media, uint64_t blocks)
+    : media_(media), blocks_(blocks), groups_(media.groups()) {
   for (uint64_t g = 0; g < groups_.size(); ++g) {
     uint64_t used = std::min(media.used(g), size_of(g));
     groups_[g].free = size_of(g) - used;

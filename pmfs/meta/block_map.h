@@ -25,13 +25,13 @@ class BlockMap {
   // As Store::reserve; nullopt: no block is free.
   std::optional<Extent> reserve(Pfn goal, uint64_t count, uint64_t align, Load load);
   bool reserve_at(Extent e, Load load);
-  void unreserve(Extent e);               // EINVAL unless all of it is reserved
+  void unreserve(Extent e);  // EINVAL unless all of it is reserved
   bool all_reserved(Extent e) const;
   // After the transaction that did the same on the media:
-  void commit(Extent e);                  // reserved -> used
-  void defer(Extent e);                   // used -> deferred
-  void free_deferred(Extent e);           // deferred -> free
-  BlockState state(Pfn p);                // meta mutex
+  void commit(Extent e);                                   // reserved -> used
+  void defer(Extent e);                                    // used -> deferred
+  void free_deferred(Extent e);                            // deferred -> free
+  BlockState state(Pfn p);                                 // meta mutex
   std::vector<Extent> free_extents(Pfn from, size_t max);  // meta mutex
 
   uint64_t blocks() const { return blocks_; }
@@ -47,7 +47,7 @@ class BlockMap {
 
  private:
   struct Bits {
-    uint64_t busy[kGroupWords];      // used, deferred or reserved
+    uint64_t busy[kGroupWords];  // used, deferred or reserved
     uint64_t reserved[kGroupWords];
   };
   struct Group {

@@ -71,8 +71,7 @@ size_t BTree::record_index(const Node* n, uint64_t key) {
 
 size_t BTree::child_index(const Node* n, uint64_t key) {
   const Branch* b = n->branches;
-  const Branch* at =
-      std::upper_bound(b + 1, b + n->count, key, [](uint64_t k, const Branch& r) { return k < r.key; });
+  const Branch* at = std::upper_bound(b + 1, b + n->count, key, [](uint64_t k, const Branch& r) { return k < r.key; });
   return static_cast<size_t>(at - b) - 1;
 }
 

@@ -37,7 +37,9 @@ void Directory::insert(std::string_view name, Ino ino) {
     ++key;
     return true;
   });
-  if (key == h + kSequence) fail(ENOSPC, "{}: {} names with this hash are in the directory, there is no room for more", name, kSequence);
+  if (key == h + kSequence) {
+    fail(ENOSPC, "{}: {} names with this hash are in the directory, there is no room for more", name, kSequence);
+  }
   auto ptr = make_persistent<Name>(offsetof(Name, bytes) + name.size());
   Name* n = m_.pop.direct(ptr);
   n->length = static_cast<uint16_t>(name.size());

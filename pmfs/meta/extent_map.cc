@@ -16,9 +16,7 @@ bool joins(const FileExtent& a, const FileExtent& b) {
 
 }  // namespace
 
-FileExtent extent_of(const Record& r) {
-  return {Pgoff(r.key), Pfn(r.a), r.b & ~kUnwritten, (r.b & kUnwritten) != 0};
-}
+FileExtent extent_of(const Record& r) { return {Pgoff(r.key), Pfn(r.a), r.b & ~kUnwritten, (r.b & kUnwritten) != 0}; }
 
 Record record_of(const FileExtent& e) { return {e.pgoff.v, e.pfn.v, e.count | (e.unwritten ? kUnwritten : 0)}; }
 

@@ -1,4 +1,5 @@
-// ino -> inode in O(1): three levels of pages, made as inos are first used; freed inos on a list. The orphan list (inodes without a name) is threaded through the inodes too.
+// ino -> inode in O(1): three levels of pages, made as inos are first used; freed inos on a list. The orphan
+// list (inodes without a name) is threaded through the inodes too.
 //
 // Not thread-safe (meta mutex). Members that change something must be called in a transaction.
 #pragma once
@@ -13,10 +14,10 @@ class InodeTable {
  public:
   explicit InodeTable(Media& m) : m_(m) {}
 
-  void format();                        // the empty table and the root directory
-  InodeMedia* find(Ino ino) const;      // nullptr: no such inode
-  InodeMedia* get(Ino ino) const;       // ENOENT
-  InodeMedia* slot(uint64_t n) const;   // whatever its state; nullptr: never used
+  void format();                                            // the empty table and the root directory
+  InodeMedia* find(Ino ino) const;                          // nullptr: no such inode
+  InodeMedia* get(Ino ino) const;                           // ENOENT
+  InodeMedia* slot(uint64_t n) const;                       // whatever its state; nullptr: never used
   persistent_ptr<InodePage>* leaf_entry(uint64_t n) const;  // the pointer to n's chunk; nullptr: no page for it
   Ino allocate(uint32_t mode, uint32_t uid, uint32_t gid);  // nlink 0, snapshotted
   void free(Ino ino);

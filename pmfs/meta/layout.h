@@ -92,8 +92,8 @@ struct InodeMedia {
   // Second.
   uint32_t mode, uid, gid, flags;
   int64_t atime_ns, btime_ns;
-  uint64_t parent;                     // of a directory
-  uint64_t list_next, list_prev;       // orphan list; list_next: of the free list too
+  uint64_t parent;                // of a directory
+  uint64_t list_next, list_prev;  // orphan list; list_next: of the free list too
   uint64_t reserved_a;
   // Third and fourth: extended attributes, symlink target, quota.
   uint64_t reserved[16];

@@ -41,7 +41,12 @@ class pool_base {
   // EBUSY: open elsewhere. EUCLEAN: not such a pool, or damaged. ENOENT, EACCES.
   static pool_base open(const std::filesystem::path& path, const std::string& layout);
   ~pool_base();
-  pool_base(pool_base&& o) noexcept : pop_(std::exchange(o.pop_, nullptr)), base_(o.base_), id_(o.id_), page_class_(o.page_class_), large_class_(o.large_class_) {}
+  pool_base(pool_base&& o) noexcept
+      : pop_(std::exchange(o.pop_, nullptr)),
+        base_(o.base_),
+        id_(o.id_),
+        page_class_(o.page_class_),
+        large_class_(o.large_class_) {}
   pool_base& operator=(pool_base&&) = delete;
 
   // The root object, zeroed the first time. Never smaller than asked for; nullptr if it can't be that large.

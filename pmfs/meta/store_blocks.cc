@@ -80,7 +80,9 @@ void StoreImpl::commit_extent(Ino ino, const FileExtent& e, std::optional<uint64
   WriterLock l(meta_mu_);
   InodeMedia* i = file(ino);
   ExtentMap map(m_.pop, i);
-  if (map.any(e.range())) fail(EEXIST, "inode {}: pages {} to {} are not a hole", to_u64(ino), e.pgoff.v, e.end().v - 1);
+  if (map.any(e.range())) {
+    fail(EEXIST, "inode {}: pages {} to {} are not a hole", to_u64(ino), e.pgoff.v, e.end().v - 1);
+  }
   {
     MutexLock a(alloc_mu_);
     if (!map_.all_reserved(e.blocks())) {

@@ -52,8 +52,8 @@ void validate(const std::string& path, const pool_base& pop, const Root* root, u
          sb.version, kFormatVersion);
   }
   if (uint64_t unknown = sb.features_incompat & ~kKnownIncompat; unknown != 0) {
-    fail(ENOTSUP, "{}: the volume needs incompatible features {:#x} unknown to this pmfs (format version {}): use a newer one",
-         path, unknown, kFormatVersion);
+    fail(ENOTSUP, "{}: the volume needs features {:#x} unknown to this pmfs (format version {}): use a newer one", path,
+         unknown, kFormatVersion);
   }
   if (uint64_t unknown = sb.features_ro & ~kKnownRo; unknown != 0) {
     fail(ENOTSUP, "{}: the volume has features {:#x} that this pmfs may not write to: use a newer one", path, unknown);

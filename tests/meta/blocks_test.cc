@@ -13,19 +13,13 @@ TEST_CASE("a reservation starts at its goal if that is free") {
   CHECK(v->block_state(Pfn(1000)) == BlockState::kReserved);
   CHECK(v->block_state(Pfn(1010)) == BlockState::kFree);
   CHECK(v->space().blocks_reserved == 10);
-  SECTION("takes what is free there, not more") {
-    CHECK(v->reserve(Pfn(995), 10, 1) == Extent{Pfn(995), 5});
-  }
-  SECTION("else the next place where it fits") {
-    CHECK(v->reserve(Pfn(1003), 10, 1) == Extent{Pfn(1010), 10});
-  }
+  SECTION("takes what is free there, not more") { CHECK(v->reserve(Pfn(995), 10, 1) == Extent{Pfn(995), 5}); }
+  SECTION("else the next place where it fits") { CHECK(v->reserve(Pfn(1003), 10, 1) == Extent{Pfn(1010), 10}); }
   SECTION("wraps round at the end") {
     v->reserve(Pfn(65530), 6, 1);
     CHECK(v->reserve(Pfn(65533), 4, 1) == Extent{Pfn(0), 4});
   }
-  SECTION("a goal outside of the region is no goal") {
-    CHECK(v->reserve(Pfn(1 << 30), 3, 1) == Extent{Pfn(0), 3});
-  }
+  SECTION("a goal outside of the region is no goal") { CHECK(v->reserve(Pfn(1 << 30), 3, 1) == Extent{Pfn(0), 3}); }
 }
 
 TEST_CASE("a reservation prefers a place where all of it fits") {
@@ -61,7 +55,8 @@ TEST_CASE("a run can cross block groups") {
   v->commit_extent(f, {Pgoff(0), e.first, e.count, false}, std::nullopt);
   v.reopen();
   CHECK(v->space().blocks_used == 2 * kGroupBlocks);
-  CHECK(v->free_extents(Pfn(0), 10) == std::vector<Extent>{{Pfn(0), kGroupBlocks - 10}, {Pfn(3 * kGroupBlocks - 10), kGroupBlocks + 10}});
+  CHECK(v->free_extents(Pfn(0), 10) ==
+        std::vector<Extent>{{Pfn(0), kGroupBlocks - 10}, {Pfn(3 * kGroupBlocks - 10), kGroupBlocks + 10}});
   CHECK(v->free_extents(Pfn(5), 1) == std::vector<Extent>{{Pfn(5), kGroupBlocks - 15}});
   v.free(f, kWholeFile);
   CHECK(v->space().blocks_free == 4 * kGroupBlocks);

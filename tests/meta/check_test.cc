@@ -19,7 +19,9 @@ struct Sample {
     subdir = s->mkdir(kRootIno, "dir", 0700, 0, 0);
     orphan = s->create(subdir, "gone", 0600, 0, 0);
     for (Ino i : {file, other})
-      for (uint64_t k = 0; k < 3; ++k) s->commit_extent(i, {Pgoff(k * 10), s->reserve(Pfn(to_u64(i) * 100 + k * 10), 4, 1).first, 4, false}, std::nullopt);
+      for (uint64_t k = 0; k < 3; ++k)
+        s->commit_extent(i, {Pgoff(k * 10), s->reserve(Pfn(to_u64(i) * 100 + k * 10), 4, 1).first, 4, false},
+                         std::nullopt);
     s->unlink(subdir, "gone");
     s->remove_extents(file, pages(0, 2), std::nullopt);
     REQUIRE(s->check().empty());

@@ -62,7 +62,8 @@ TEST_CASE("extents() clips to the range and stops at the most asked for") {
   Ino f = v.file("f");
   commit(v, f, {Pgoff(0), Pfn(100), 10, false});
   commit(v, f, {Pgoff(20), Pfn(300), 10, true});
-  CHECK(v->extents(f, pages(5, 22), 10) == std::vector<FileExtent>{{Pgoff(5), Pfn(105), 5, false}, {Pgoff(20), Pfn(300), 2, true}});
+  CHECK(v->extents(f, pages(5, 22), 10) ==
+        std::vector<FileExtent>{{Pgoff(5), Pfn(105), 5, false}, {Pgoff(20), Pfn(300), 2, true}});
   CHECK(v->extents(f, pages(5, 22), 1).size() == 1);
   CHECK(v->extents(f, pages(10, 20), 10).empty());
   CHECK(v->extents(f, pages(7, 7), 10).empty());
@@ -93,7 +94,9 @@ TEST_CASE("mark_written splits an unwritten extent and merges what it can") {
   Ino f = v.file("f");
   commit(v, f, {Pgoff(0), Pfn(100), 10, true});
   v->mark_written(f, pages(4, 6), 6 * kBlockSize);
-  CHECK(map_of(v, f) == std::vector<FileExtent>{{Pgoff(0), Pfn(100), 4, true}, {Pgoff(4), Pfn(104), 2, false}, {Pgoff(6), Pfn(106), 4, true}});
+  CHECK(map_of(v, f) == std::vector<FileExtent>{{Pgoff(0), Pfn(100), 4, true},
+                                                {Pgoff(4), Pfn(104), 2, false},
+                                                {Pgoff(6), Pfn(106), 4, true}});
   CHECK(v->getattr(f).size == 6 * kBlockSize);
   v->mark_written(f, pages(6, 7), std::nullopt);
   CHECK(map_of(v, f)[1] == FileExtent{Pgoff(4), Pfn(104), 3, false});
@@ -133,7 +136,8 @@ TEST_CASE("a range over several extents takes whole ones and parts of the outer 
   for (const Extent& e : r.extents) n += e.count;
   CHECK(n == 3 + 288 * 6 + 2);
   CHECK(v->getattr(f).blocks == 300 * 6 - n);
-  CHECK(v->extents(f, pages(0, 2902), 100) == std::vector<FileExtent>{{Pgoff(0), Pfn(0), 6, false}, {Pgoff(10), Pfn(20), 3, true}});
+  CHECK(v->extents(f, pages(0, 2902), 100) ==
+        std::vector<FileExtent>{{Pgoff(0), Pfn(0), 6, false}, {Pgoff(10), Pfn(20), 3, true}});
   CHECK(v->lookup_extent(f, Pgoff(2902)) == FileExtent{Pgoff(2902), Pfn(290 * 20 + 2), 4, false});
   CHECK(v->check().empty());  // with the record still on the list
   v->finish_free(r.id);

@@ -35,7 +35,8 @@ TEST_CASE("every operation says why a name is no good") {
   Volume v;
   Ino f = v.file("f");
   Ino dir = v->mkdir(kRootIno, "d", 0755, 0, 0);
-  for (std::string bad : {std::string(""), std::string("."), std::string(".."), std::string("a/b"), std::string("a\0b", 3)}) {
+  for (std::string bad :
+       {std::string(""), std::string("."), std::string(".."), std::string("a/b"), std::string("a\0b", 3)}) {
     CHECK(error_of([&] { v->lookup(kRootIno, bad); }) == EINVAL);
     CHECK(error_of([&] { v.file(bad); }) == EINVAL);
     CHECK(error_of([&] { v->mkdir(kRootIno, bad, 0, 0, 0); }) == EINVAL);
@@ -212,7 +213,8 @@ TEST_CASE("a directory of 100000 entries: all found, listed once each, while oth
   std::vector<Ino> inos;
   for (int i = 0; i < kEntries; ++i) inos.push_back(v.file("file-" + std::to_string(i)));
   CHECK(v->getattr(kRootIno).size == kEntries);
-  for (int i = 0; i < kEntries; i += 97) REQUIRE(v->lookup(kRootIno, "file-" + std::to_string(i)) == inos[static_cast<size_t>(i)]);
+  for (int i = 0; i < kEntries; i += 97)
+    REQUIRE(v->lookup(kRootIno, "file-" + std::to_string(i)) == inos[static_cast<size_t>(i)]);
   v.reopen();
   // While the listing goes on, every third file is removed and new ones come. Whatever was there all the time
   // must be listed exactly once.
