@@ -1,0 +1,165 @@
+// pmfs serve: the manager of one volume, in the foreground. Manager's side: no client headers here.
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include "pmfs/base/error.h"
+#include "pmfs/base/pause.h"
+#include "pmfs/exclusion/scheme.h"
+#include "pmfs/server/server.h"
+#include "tools/pmfs/target.h"
+
+namespace pmfs::cli {
+namespace {
+
+struct Options {
+  server::ServerOptions server;
+  std::string dir, socket_mode = "0600";
+  int ready_fd = -1;
+  bool verbose = false;
+};
+
+std::atomic<int> g_signal{0};
+std::atomic<server::Server*> g_server{nullptr};
+
+void on_signal(int sig) {
+  const int saved = errno;
+  g_signal.store(sig);
+  if (server::Server* s = g_server.load()) s->request_stop();
+  errno = saved;
+}
+
+void handle_signals() {
+  struct sigaction sa {};
+  sa.sa_handler = on_signal;
+  sigfillset(&sa.sa_mask);
+  for (const int sig : {SIGTERM, SIGINT}) sigaction(sig, &sa, nullptr);
+  sa.sa_handler = SIG_IGN;
+  sigaction(SIGPIPE, &sa, nullptr);
+  sigaction(SIGHUP, &sa, nullptr);  // a closed terminal does not take the volume away
+}
+
+// Every client costs the manager a handful of descriptors.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+void list_schemes(const Context& c) {
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  for (const exclusion::SchemeInfo& s : exclusion::schemes()) {
+    const bool by_default = s.name == exclusion::kDefaultScheme;
+    if (c.json) {
+      all.push_back({{"name", s.name}, {"source", s.source}, {"idea", s.idea}, {"sound", s.sound},
+                     {"default", by_default}});
+    } else {
+      fmt::print("{:<12} {} ({}){}{}\n", s.name, s.idea, s.source, by_default ? ", the default" : "",
+                 s.sound ? "" : "; broken on purpose, for the torture tool");
+    }
+  }
+  if (c.json) print_json({{"schemes", all}});
+}
+
+unsigned parse_mode(const std::string& text) {
+  unsigned mode = 0;
+  for (const char ch : text) {
+    if (ch < '0' || ch > '7' || text.size() > 4) mode = 01000;
+    if (mode > 0777) break;
+    mode = mode * 8 + static_cast<unsigned>(ch - '0');
+  }
+  if (text.empty() || mode > 0777) {
+    throw UsageError(fmt::format("--socket-mode {}: is not a mode; write it in octal, as 0600", text));
+  }
+  return mode;
+}
+
+void tell_ready(int fd) {
+  const char byte = 1;
+  ssize_t n;
+  do {
+    n = ::write(fd, &byte, 1);
+  } while (n < 0 && errno == EINTR);
+  if (n != 1) spdlog::warn("ready fd {}: can't be written to: {}", fd, std::strerror(errno));
+  if (fd > 2) ::close(fd);
+}
+
+void serve(const Context& c, Options& o) {
+  if (o.server.exclusion == "list") return list_schemes(c);
+  if (o.dir.empty()) throw UsageError("serve: no volume is named; write pmfs serve DIR");
+  o.server.volume = o.dir;
+  o.server.socket_mode = parse_mode(o.socket_mode);
+  if (o.ready_fd >= 0 && ::fcntl(o.ready_fd, F_GETFD) < 0) {
+    throw UsageError(fmt::format("--ready-fd {}: is not an open file descriptor; open it in the shell, as {}>file",
+                                 o.ready_fd, o.ready_fd));
+  }
+  auto log = spdlog::stderr_color_mt("pmfs");
+  log->set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ pmfs[%P]: %v");
+  log->set_level(o.verbose ? spdlog::level::debug : spdlog::level::info);
+  spdlog::set_default_logger(log);
+  handle_signals();
+  raise_descriptor_limit();
+  if (o.server.jitter != 0) spdlog::warn("jitter is on: one thread in {} sleeps at pause points", o.server.jitter);
+  {
+    server::Server s(o.server);
+    s.start();
+    g_server.store(&s);
+    if (g_signal.load() != 0) s.request_stop();
+    MountedVolume& v = s.volume();
+    if (!v.scheme().sound) spdlog::warn("exclusion {}: broken on purpose; files will be damaged", v.scheme().name);
+    spdlog::info("{}: served; {}, exclusion {}, {} pagers, {} workers, {} since the last mount", o.dir,
+                 human_size(v.region().blocks() * kBlockSize), v.scheme().name, o.server.pagers, o.server.workers,
+                 v.superblock().was_clean ? "a clean stop" : "a crash, repaired,");
+    if (o.ready_fd >= 0) tell_ready(o.ready_fd);
+    s.wait();
+    g_server.store(nullptr);
+    const int sig = g_signal.load();
+    spdlog::info("{}: stopping, {}", o.dir, sig != 0 ? fmt::format("signal {}", sig) : "asked by a client");
+  }
+  spdlog::info("{}: stopped", o.dir);
+  spdlog::shutdown();
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app, Context& c) {
+  auto o = std::make_shared<Options>();
+  CLI::App* cmd = add_command(
+      app, c, "serve", "Serve a volume to its clients, in the foreground, until SIGTERM or pmfs shutdown",
+      "  pmfs serve /dev/shm/vol\n"
+      "  pmfs serve /dev/shm/vol --exclusion entries --pagers 4\n"
+      "  pmfs serve --exclusion list                    the exclusion schemes there are\n"
+      "  pmfs serve /dev/shm/vol --ready-fd 3 3>fifo    a byte in fifo says that clients can connect\n",
+      [&c, o] { serve(c, *o); });
+  cmd->add_option("DIR", o->dir, "directory of the volume");
+  cmd->add_option("--exclusion", o->server.exclusion, "scheme that keeps faults and truncates apart, or 'list'")
+      ->capture_default_str();
+  cmd->add_option("--pagers", o->server.pagers, "threads that resolve faults")
+      ->check(CLI::Range(1, 64))->capture_default_str();
+  cmd->add_option("--workers", o->server.workers, "threads that answer requests")
+      ->check(CLI::Range(1, 256))->capture_default_str();
+  cmd->add_option("--ready-fd", o->ready_fd, "write one byte to this descriptor when clients can connect")
+      ->check(CLI::Range(0, 1 << 20));
+  cmd->add_option("--socket-mode", o->socket_mode, "who may connect, and so reach every file's data")
+      ->capture_default_str();
+  cmd->add_flag("--torture-allow-broken", o->server.allow_broken, "accept schemes that are broken on purpose");
+  cmd->add_flag("--canary", o->server.canary, "fill freed blocks with a pattern and check it at reuse");
+  cmd->add_flag("--trace", o->server.trace, "remember the last operations on every block");
+  cmd->add_option("--jitter", o->server.jitter, "at a pause point one thread in N sleeps up to 50 us; 0: none")
+      ->capture_default_str();
+  cmd->add_flag("-v,--verbose", o->verbose, "log more");
+}
+
+}  // namespace pmfs::cli
