@@ -1,0 +1,36 @@
+// The two sides of the comparison behind one interface: a file on a pmfs volume, a file on the kernel's tmpfs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace pmfs::bench {
+
+enum class Side { kPmfs, kTmpfs };
+inline constexpr Side kSides[] = {Side::kPmfs, Side::kTmpfs};
+inline const char* name_of(Side s) { return s == Side::kPmfs ? "pmfs" : "tmpfs"; }
+
+struct Places {
+  std::filesystem::path volume, tmpfs;  // a volume some process serves; a directory on a tmpfs
+};
+
+class TestFile {
+ public:
+  virtual ~TestFile() = default;
+  virtual std::byte* map(size_t length) = 0;  // from 0, writable, shared; once; unmapped with the file
+  virtual void truncate(uint64_t size) = 0;
+  virtual void allocate(uint64_t size) = 0;  // fallocate
+  virtual void punch(uint64_t offset, uint64_t length) = 0;
+  virtual void write(std::span<const std::byte> in, uint64_t offset) = 0;
+  virtual void read(std::span<std::byte> out, uint64_t offset) = 0;
+};
+
+// Opens (makes) a file of this name. To be called in the process that uses it: it becomes a client of the volume.
+std::unique_ptr<TestFile> open_file(const Places& places, Side side, const std::string& name);
+void remove_file(const Places& places, Side side, const std::string& name);
+
+}  // namespace pmfs::bench

@@ -1,0 +1,577 @@
+// pmfs-bench: the same work on a pmfs volume and on the kernel's tmpfs, in one run, as ratios.
+//
+// Clients are processes of their own, so is the manager. Both sides take turns, round by round, and the medians are
+// compared. What differs by design and is not hidden: the volume is reserved and its free blocks are zeroed ahead
+// (as pmem is there before it is used), tmpfs allocates and zeroes a page when it is first touched.
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "bench/child.h"
+#include "bench/manager_process.h"
+#include "bench/place.h"
+
+namespace pmfs::bench {
+namespace {
+
+constexpr uint64_t kPage = 4096;
+constexpr uint64_t kPunch = 64 << 10;  // bytes
+constexpr unsigned kPunchesPerSecond = 1000;
+
+struct Sizes {
+  uint64_t file, io_file;
+  size_t io_ops, zaps;
+  double beside_seconds;
+};
+constexpr Sizes kFull{256 << 20, 64 << 20, 20000, 200, 1.0};
+constexpr Sizes kQuick{16 << 20, 4 << 20, 1000, 10, 0.1};
+
+uint64_t next_random(uint64_t& x) {  // xorshift64
+  x ^= x << 13;
+  x ^= x >> 7;
+  return x ^= x << 17;
+}
+
+double quantile(std::vector<double> v, double q) {
+  if (v.empty()) return 0;
+  const auto i = std::min(v.size() - 1, static_cast<size_t>(q * static_cast<double>(v.size())));
+  std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(i), v.end());
+  return v[i];
+}
+
+enum class Goal { kNone, kRatioAtMost, kValueAtLeast };  // of pmfs/tmpfs; of the figure of pmfs
+struct Row {
+  std::string name, unit;
+  Goal goal = Goal::kNone;
+  double limit = 0;
+  std::array<std::vector<double>, 2> values{};
+
+  double median(Side s) const { return quantile(values[static_cast<size_t>(s)], 0.5); }
+  double ratio() const { return median(Side::kTmpfs) == 0 ? 0 : median(Side::kPmfs) / median(Side::kTmpfs); }
+  std::optional<bool> met() const {
+    if (goal == Goal::kNone) return std::nullopt;
+    return goal == Goal::kRatioAtMost ? ratio() <= limit : median(Side::kPmfs) >= limit;
+  }
+};
+
+class Bench {
+ public:
+  Bench(const Places& places, const ManagerProcess& manager, const Sizes& sizes)
+      : places_(places), manager_(manager), sizes_(sizes) {}
+
+  using Case = void (Bench::*)();
+  struct Named {
+    const char* name;
+    Case run;
+    const char* what;
+  };
+  static const std::vector<Named>& cases();
+
+  void round(const std::string& only);
+  const std::vector<Row>& rows() const { return rows_; }
+  unsigned unsettled() const { return unsettled_; }
+
+ private:
+  struct Touch {
+    bool random, write, preallocated;
+  };
+  void first_touch();
+  void steady();
+  void zap();
+  void io();
+  void beside();
+  void beside_first();
+
+  double touch_fresh_file(Side side, const Touch& t);
+  double zap_once(Side side, unsigned mappers);
+  struct Faults {
+    double per_second, p99_ns, punches_per_second;
+  };
+  Faults faults(Side side, bool fresh, bool with_puncher);
+  void beside_rows(bool fresh, const char* what);
+
+  void measure(const std::function<void()>& body) {
+    Child c(body);
+    c.join();
+  }
+  void remove(Side side, const std::string& name) {
+    measure([&] { remove_file(places_, side, name); });
+  }
+  void settle() {
+    if (!manager_.settle()) ++unsettled_;
+  }
+  // Both sides, the other one first every other round.
+  template <class F>
+  void each_side(F&& f) {
+    for (const size_t i : {size_t{0}, size_t{1}}) f(kSides[(i + round_) % 2]);
+  }
+  Row& row(const std::string& name, const std::string& unit, Goal goal = Goal::kNone, double limit = 0) {
+    for (Row& r : rows_) {
+      if (r.name == name) return r;
+    }
+    return rows_.emplace_back(Row{name, unit, goal, limit});
+  }
+  static void add(Row& r, Side s, double v) { r.values[static_cast<size_t>(s)].push_back(v); }
+
+  const Places& places_;
+  const ManagerProcess& manager_;
+  const Sizes& sizes_;
+  std::vector<Row> rows_;
+  size_t round_ = 0;
+  unsigned unsettled_ = 0;
+};
+
+// --- first touch
+
+std::vector<uint32_t> page_order(uint64_t pages, bool random) {
+  std::vector<uint32_t> order(pages);
+  std::iota(order.begin(), order.end(), 0u);
+  uint64_t seed = 88172645463325252u;
+  for (uint64_t i = pages; random && i > 1; --i) std::swap(order[i - 1], order[next_random(seed) % i]);
+  return order;
+}
+
+double Bench::touch_fresh_file(Side side, const Touch& t) {
+  settle();
+  Shared<double> ns;
+  measure([&] {
+    const auto file = open_file(places_, side, "touch");
+    file->truncate(sizes_.file);
+    if (t.preallocated) file->allocate(sizes_.file);
+    volatile std::byte* p = file->map(sizes_.file);
+    const auto order = page_order(sizes_.file / kPage, t.random);
+    const auto start = Clock::now();
+    if (t.write) {
+      for (const uint32_t page : order) p[page * kPage] = std::byte{1};
+    } else {
+      for (const uint32_t page : order) static_cast<void>(p[page * kPage]);
+    }
+    *ns = seconds_since(start) * 1e9 / static_cast<double>(order.size());
+  });
+  remove(side, "touch");
+  return *ns;
+}
+
+void Bench::first_touch() {
+  static constexpr struct {
+    const char* name;
+    Touch touch;
+    Goal goal;
+    double limit;
+  } kKinds[] = {
+      {"first touch, sequential write", {false, true, false}, Goal::kRatioAtMost, 0.35},
+      {"first touch, random write", {true, true, false}, Goal::kNone, 0},
+      {"first touch, sequential read", {false, false, false}, Goal::kNone, 0},
+      {"first touch, random read", {true, false, false}, Goal::kNone, 0},
+      {"  sequential write, both preallocated", {false, true, true}, Goal::kNone, 0},
+  };
+  for (const auto& k : kKinds) {
+    Row& r = row(k.name, "ns/page", k.goal, k.limit);
+    each_side([&](Side s) { add(r, s, touch_fresh_file(s, k.touch)); });
+  }
+}
+
+// --- memory that has been touched
+
+double sequential_pass(volatile uint64_t* p, uint64_t bytes) {
+  const uint64_t step = 64 / sizeof *p, end = bytes / sizeof *p;
+  const auto start = Clock::now();
+  for (uint64_t i = 0; i < end; i += step) p[i] = p[i] + 1;
+  return seconds_since(start) * 1e9 / static_cast<double>(end / step);
+}
+
+double random_pass(volatile uint64_t* p, uint64_t bytes) {
+  const uint64_t words = bytes / sizeof *p, ops = bytes / 128;
+  uint64_t seed = 2463534242u;
+  const auto start = Clock::now();
+  for (uint64_t i = 0; i < ops; ++i) {
+    const uint64_t at = next_random(seed) % words;
+    p[at] = p[at] + 1;
+  }
+  return seconds_since(start) * 1e9 / static_cast<double>(ops);
+}
+
+void Bench::steady() {
+  struct Out {
+    double sequential[2], random[2];
+  };
+  Shared<Out> out;
+  settle();
+  measure([&] {
+    std::unique_ptr<TestFile> files[2];
+    volatile uint64_t* p[2];
+    for (const Side s : kSides) {
+      const auto i = static_cast<size_t>(s);
+      files[i] = open_file(places_, s, "steady");
+      files[i]->truncate(sizes_.file);
+      p[i] = reinterpret_cast<uint64_t*>(files[i]->map(sizes_.file));
+      for (int warm = 0; warm < 2; ++warm) sequential_pass(p[i], sizes_.file);
+    }
+    std::vector<double> sequential[2], random[2];
+    for (size_t pass = 0; pass < 6; ++pass) {
+      for (const size_t k : {size_t{0}, size_t{1}}) {
+        const size_t i = (k + pass + round_) % 2;
+        sequential[i].push_back(sequential_pass(p[i], sizes_.file));
+        random[i].push_back(random_pass(p[i], sizes_.file));
+      }
+    }
+    for (const size_t i : {size_t{0}, size_t{1}}) {
+      out->sequential[i] = quantile(sequential[i], 0.5);
+      out->random[i] = quantile(random[i], 0.5);
+    }
+  });
+  for (const Side s : kSides) {
+    const auto i = static_cast<size_t>(s);
+    add(row("steady, sequential load+store", "ns/line", Goal::kRatioAtMost, 1.05), s, out->sequential[i]);
+    add(row("steady, random load+store", "ns/op", Goal::kRatioAtMost, 1.05), s, out->random[i]);
+    remove(s, "steady");
+  }
+}
+
+// --- zap
+
+double Bench::zap_once(Side side, unsigned mappers) {
+  struct State {
+    Barrier ready, touched, punched;
+    double ns;
+  };
+  settle();
+  Shared<State> state;
+  for (Barrier* b : {&state->ready, &state->touched, &state->punched}) b->init(mappers + 1);
+  measure([&] { open_file(places_, side, "zap")->truncate(kPunch); });
+  {
+    std::vector<Child> children;
+    for (unsigned m = 0; m < mappers; ++m) {
+      children.emplace_back([&, m] {
+        const auto file = open_file(places_, side, "zap");
+        volatile std::byte* p = file->map(kPunch);
+        state->ready.wait();
+        for (size_t i = 0; i < sizes_.zaps; ++i) {
+          for (uint64_t at = 0; at < kPunch; at += kPage) p[at + m] = std::byte{1};
+          state->touched.wait();
+          state->punched.wait();
+        }
+      });
+    }
+    children.emplace_back([&] {
+      const auto file = open_file(places_, side, "zap");
+      std::vector<double> ns;
+      state->ready.wait();
+      for (size_t i = 0; i < sizes_.zaps; ++i) {
+        state->touched.wait();
+        usleep(500);  // until the mappers sleep: the processor is to do the zap only
+        const auto start = Clock::now();
+        file->punch(0, kPunch);
+        ns.push_back(seconds_since(start) * 1e9);
+        state->punched.wait();
+      }
+      state->ns = quantile(ns, 0.5);
+    });
+    for (Child& c : children) c.join();
+  }
+  remove(side, "zap");
+  return state->ns;
+}
+
+void Bench::zap() {
+  for (const unsigned mappers : {1u, 4u, 16u}) {
+    const Goal goal = mappers == 16 ? Goal::kRatioAtMost : Goal::kNone;
+    Row& r = row(fmt::format("zap 64 KiB mapped by {}", mappers), "ns", goal, 2);
+    each_side([&](Side s) { add(r, s, zap_once(s, mappers)); });
+  }
+}
+
+// --- read and write by call
+
+void Bench::io() {
+  settle();
+  each_side([&](Side s) {
+    Shared<std::array<double, 2>> ns;
+    measure([&] {
+      const auto file = open_file(places_, s, "io");
+      std::vector<std::byte> buffer(1 << 20, std::byte{1});
+      for (uint64_t at = 0; at < sizes_.io_file; at += buffer.size()) file->write(buffer, at);
+      const std::span<std::byte> page(buffer.data(), kPage);
+      for (const size_t reading : {size_t{0}, size_t{1}}) {
+        uint64_t seed = 2463534242u;
+        const auto start = Clock::now();
+        for (size_t i = 0; i < sizes_.io_ops; ++i) {
+          const uint64_t at = next_random(seed) % (sizes_.io_file / kPage) * kPage;
+          if (reading == 1) {
+            file->read(page, at);
+          } else {
+            file->write(page, at);
+          }
+        }
+        (*ns)[reading] = seconds_since(start) * 1e9 / static_cast<double>(sizes_.io_ops);
+      }
+    });
+    remove(s, "io");
+    add(row("write 4 KiB by call", "ns"), s, (*ns)[0]);
+    add(row("read 4 KiB by call", "ns"), s, (*ns)[1]);
+  });
+}
+
+// --- faults beside a puncher of the other half
+
+// Punches and refills at a fixed pace until told to stop; a punch that is late is not caught up on.
+uint64_t punch_at_pace(TestFile& file, std::byte* p, uint64_t bytes, uint64_t base, const std::atomic<bool>& stop) {
+  constexpr long kGap = 1000000000 / kPunchesPerSecond;
+  timespec next;
+  clock_gettime(CLOCK_MONOTONIC, &next);
+  uint64_t count = 0;
+  for (uint64_t at = 0; !stop.load(std::memory_order_relaxed); at = (at + kPunch) % bytes) {
+    file.punch(base + at, kPunch);
+    for (uint64_t page = 0; page < kPunch; page += kPage) {
+      *const_cast<volatile std::byte*>(p + base + at + page) = std::byte{2};
+    }
+    ++count;
+    next.tv_nsec += kGap;
+    if (next.tv_nsec >= 1000000000) {
+      next.tv_nsec -= 1000000000;
+      ++next.tv_sec;
+    }
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (now.tv_sec > next.tv_sec || (now.tv_sec == next.tv_sec && now.tv_nsec > next.tv_nsec)) {
+      next = now;
+    } else {
+      clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, nullptr);
+    }
+  }
+  return count;
+}
+
+Bench::Faults Bench::faults(Side side, bool fresh, bool with_puncher) {
+  struct State {
+    Barrier start;
+    std::atomic<bool> stop{false};
+    Faults out{};
+    uint64_t punches = 0;
+    double seconds = 0;
+  };
+  settle();
+  Shared<State> state;
+  state->start.init(with_puncher ? 2 : 1);
+  const uint64_t half = fresh ? sizes_.file / 2 : sizes_.io_file;
+  measure([&] { open_file(places_, side, "beside")->truncate(2 * half); });
+  {
+    std::vector<Child> children;
+    children.emplace_back([&] {
+      const auto file = open_file(places_, side, "beside");
+      std::byte* p = file->map(2 * half);
+      const auto order = page_order(half / kPage, true);
+      if (!fresh) {
+        for (uint64_t at = 0; at < half; at += kPage) p[at] = std::byte{1};
+      }
+      std::vector<double> ns;
+      ns.reserve(1 << 21);
+      state->start.wait();
+      const auto start = Clock::now();
+      // Fresh: each page once. Else: the PTE of a page is dropped, and its next store faults, until the time is up.
+      for (size_t i = 0; fresh ? i < order.size() : seconds_since(start) < sizes_.beside_seconds; ++i) {
+        std::byte* const page = p + order[i % order.size()] * kPage;
+        if (!fresh && madvise(page, kPage, MADV_DONTNEED) != 0) {
+          throw std::system_error(errno, std::generic_category(), "madvise");
+        }
+        const auto t = Clock::now();
+        *const_cast<volatile std::byte*>(page) = std::byte{3};
+        ns.push_back(static_cast<double>(std::chrono::nanoseconds(Clock::now() - t).count()));
+      }
+      state->seconds = seconds_since(start);
+      state->stop.store(true);
+      state->out = {static_cast<double>(ns.size()) / state->seconds, quantile(ns, 0.99), 0};
+    });
+    if (with_puncher) {
+      children.emplace_back([&] {
+        const auto file = open_file(places_, side, "beside");
+        std::byte* p = file->map(2 * half);
+        for (uint64_t at = half; at < 2 * half; at += kPage) p[at] = std::byte{2};
+        state->start.wait();
+        state->punches = punch_at_pace(*file, p, half, half, state->stop);
+      });
+    }
+    for (Child& c : children) c.join();
+  }
+  remove(side, "beside");
+  state->out.punches_per_second = static_cast<double>(state->punches) / state->seconds;
+  return state->out;
+}
+
+void Bench::beside_rows(bool fresh, const char* what) {
+  each_side([&](Side s) {
+    const Faults a = faults(s, fresh, false), b = faults(s, fresh, true);
+    add(row(fmt::format("{}/s alone", what), "/s"), s, a.per_second);
+    add(row(fmt::format("{}/s beside the puncher", what), "/s"), s, b.per_second);
+    add(row(fmt::format("  kept of {}/s", what), "share", fresh ? Goal::kNone : Goal::kValueAtLeast, 0.9), s,
+        b.per_second / a.per_second);
+    add(row(fmt::format("  p99 of {} alone", what), "ns"), s, a.p99_ns);
+    add(row(fmt::format("  p99 of {} beside the puncher", what), "ns"), s, b.p99_ns);
+    add(row(fmt::format("  pace of its puncher ({})", what), "/s"), s, b.punches_per_second);
+  });
+}
+void Bench::beside() { beside_rows(false, "write faults"); }
+void Bench::beside_first() { beside_rows(true, "random first writes"); }
+
+const std::vector<Bench::Named>& Bench::cases() {
+  static const std::vector<Named> kCases = {
+      {"first-touch", &Bench::first_touch, "each page of a fresh file once"},
+      {"steady", &Bench::steady, "memory that has been touched"},
+      {"zap", &Bench::zap, "punch 64 KiB that 1, 4, 16 processes have PTEs of"},
+      {"io", &Bench::io, "read and write of 4 KiB by call"},
+      {"beside", &Bench::beside, "write faults in one half, a puncher of the other"},
+      {"beside-first", &Bench::beside_first, "the same with first touches of a fresh file"},
+  };
+  return kCases;
+}
+
+void Bench::round(const std::string& only) {
+  for (const Named& c : cases()) {
+    if (!only.empty() && only != c.name) continue;
+    const auto start = Clock::now();
+    (this->*c.run)();
+    fmt::print(stderr, "round {}: {} in {:.1f} s\n", round_ + 1, c.name, seconds_since(start));
+  }
+  ++round_;
+}
+
+// --- output
+
+std::string number(double v) {
+  if (v < 10) return fmt::format("{:.2f}", v);
+  return fmt::format("{:.0f}", v);
+}
+
+const char* verdict(const Row& r) { return !r.met() ? "" : *r.met() ? "met" : "MISSED"; }
+
+std::string goal_text(const Row& r) {
+  if (r.goal == Goal::kNone) return "";
+  return r.goal == Goal::kRatioAtMost ? fmt::format("ratio <= {}", r.limit) : fmt::format("pmfs >= {}", r.limit);
+}
+
+std::string shmem_huge() {
+  std::ifstream in("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
+  std::string text;
+  std::getline(in, text);
+  const auto from = text.find('['), to = text.find(']');
+  return from == text.npos || to == text.npos ? "unknown" : text.substr(from + 1, to - from - 1);
+}
+
+void print_table(const Bench& b, size_t rounds, const Sizes& sizes) {
+  utsname u{};
+  uname(&u);
+  fmt::print("Linux {}, {} processors, shmem huge pages: {}. Medians of {} rounds.\n", u.release,
+             sysconf(_SC_NPROCESSORS_ONLN), shmem_huge(), rounds);
+  fmt::print("First touch of {} MiB. The volume is reserved and its free blocks are zeroed ahead; tmpfs allocates and\n"
+             "zeroes at the touch (preallocated: has its pages, zeroes at the touch).\n", sizes.file >> 20);
+  if (b.unsettled() != 0) fmt::print("The volume was not at rest before {} measurements.\n", b.unsettled());
+  fmt::print("\n{:<46} {:>10} {:>10} {:>8} {:>7}  {:<13} {}\n", "", "pmfs", "tmpfs", "unit", "ratio", "target", "");
+  for (const Row& r : b.rows()) {
+    fmt::print("{:<46} {:>10} {:>10} {:>8} {:>7.2f}  {:<13} {}\n", r.name, number(r.median(Side::kPmfs)),
+               number(r.median(Side::kTmpfs)), r.unit, r.ratio(), goal_text(r), verdict(r));
+  }
+}
+
+void print_json(const Bench& b, size_t rounds, const Sizes& sizes) {
+  utsname u{};
+  uname(&u);
+  nlohmann::json j{{"kernel", u.release},
+                   {"processors", sysconf(_SC_NPROCESSORS_ONLN)},
+                   {"shmem_huge", shmem_huge()},
+                   {"rounds", rounds},
+                   {"file_bytes", sizes.file},
+                   {"volume_reserved", true},
+                   {"measurements_not_at_rest", b.unsettled()}};
+  for (const Row& r : b.rows()) {
+    nlohmann::json row{{"name", r.name},
+                       {"unit", r.unit},
+                       {"pmfs", r.median(Side::kPmfs)},
+                       {"tmpfs", r.median(Side::kTmpfs)},
+                       {"ratio", r.ratio()},
+                       {"pmfs_rounds", r.values[0]},
+                       {"tmpfs_rounds", r.values[1]}};
+    if (r.goal != Goal::kNone) row.update({{"target", goal_text(r)}, {"met", *r.met()}});
+    j["rows"].push_back(row);
+  }
+  fmt::print("{}\n", j.dump(2));
+}
+
+// A directory of the benchmark's own, removed with what is in it.
+class WorkDir {
+ public:
+  explicit WorkDir(const std::string& parent) {
+    std::string name = parent + "/pmfs-bench.XXXXXX";
+    if (mkdtemp(name.data()) == nullptr) throw std::system_error(errno, std::generic_category(), name);
+    path_ = name;
+  }
+  ~WorkDir() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+int run(int argc, char** argv) {
+  size_t rounds = 5;
+  std::string only, dir = "/dev/shm";
+  bool json = false, quick = false;
+  std::string names;
+  for (const auto& c : Bench::cases()) names += fmt::format("\n  {:<14} {}", c.name, c.what);
+  CLI::App app("The same work on pmfs and on tmpfs, as ratios. What is measured:" + names);
+  app.add_option("--rounds", rounds, "how often; medians are shown")->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_option("--only", only, "one of the names above")->check([](const std::string& name) {
+    for (const auto& c : Bench::cases()) {
+      if (name == c.name) return std::string();
+    }
+    return "nothing is called " + name;
+  });
+  app.add_option("--dir", dir, "a directory on a tmpfs")->check(CLI::ExistingDirectory)->capture_default_str();
+  app.add_flag("--json", json, "JSON, with the figures of every round");
+  app.add_flag("--quick", quick, "small sizes, to see that it runs");
+  CLI11_PARSE(app, argc, argv);
+
+  catch_interrupts();
+  const Sizes& sizes = quick ? kQuick : kFull;
+  const WorkDir work(dir);
+  const Places places{work.path() / "volume", work.path() / "tmpfs"};
+  std::filesystem::create_directory(places.tmpfs);
+  const ManagerProcess manager(places.volume, std::max<uint64_t>(4 * sizes.file, 64 << 20));
+  Bench bench(places, manager, sizes);
+  for (size_t i = 0; i < rounds; ++i) bench.round(only);
+  if (json) {
+    print_json(bench, rounds, sizes);
+  } else {
+    print_table(bench, rounds, sizes);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace pmfs::bench
+
+int main(int argc, char** argv) {
+  try {
+    return pmfs::bench::run(argc, argv);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "pmfs-bench: %s\n", e.what());
+    return 1;
+  }
+}
