@@ -198,7 +198,11 @@ int pmfs_fallocate(int fd, int mode, off_t offset, off_t length) {
       case 0: f->preallocate(at, n); break;
       case FALLOC_FL_KEEP_SIZE: f->preallocate(at, n, true); break;
       case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE: f->punch(at, n); break;
-      case FALLOC_FL_ZERO_RANGE: f->zero_range(at, n); break;
+      case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE: f->zero_range(at, n); break;
+      case FALLOC_FL_ZERO_RANGE:  // also allocates and extends
+        f->zero_range(at, n);
+        f->preallocate(at, n);
+        break;
       default: fail(EOPNOTSUPP, "fallocate mode {:#x} is not one of 0, KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE", mode);
     }
     return 0;

@@ -95,6 +95,7 @@ class File {
   uint64_t append(std::span<const std::byte> in);  // returns the offset it was written at; atomic up to 256 KiB
   void truncate(uint64_t size, bool no_wait = false);
   void punch(uint64_t offset, uint64_t length, bool no_wait = false);
+  // The range within the file reads as zero and keeps its blocks; the size stays.
   void zero_range(uint64_t offset, uint64_t length, bool no_wait = false);
   void preallocate(uint64_t offset, uint64_t length, bool keep_size = false);
   void fsync();

@@ -212,12 +212,13 @@ void MountedVolume::zero_edges(Inode& i, uint64_t offset, uint64_t end, PageRang
   zero_bytes(i, whole.end.bytes(), end);
 }
 
-// Whole pages keep their blocks, as UNWRITTEN; what they held can't be seen again.
+// Whole pages keep their blocks, as UNWRITTEN; what they held can't be seen again. Never changes the size.
 void MountedVolume::zero_range(Inode& i, uint64_t offset, uint64_t length, Wait wait, uint64_t client) {
   check_range(offset, length);
   uint64_t end = offset + length;
   SizeLock size_lock(i, wait);
-  if (end > i.i_size.load()) grow(i, end, wait);
+  end = std::min(end, i.i_size.load());
+  if (offset >= end) return;
   PageRange pages{pgoff_of(offset), Pgoff(blocks_for(end))};
   PageRange whole{Pgoff(blocks_for(offset)), pgoff_of(end)};
   int64_t start = sys().monotonic_ns();

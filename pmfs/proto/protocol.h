@@ -80,7 +80,7 @@ enum class Op : uint16_t {
   kWrite = 7,       // handle, a0 = offset, a1 = bytes, a2 = flags (kWriteAppend) -> v0 = written, v1 = offset used
   kTruncate = 8,    // handle or path1; a0 = size
   kPunch = 9,       // handle or path1; a0 = offset, a1 = length (bytes)
-  kZeroRange = 10,  // same
+  kZeroRange = 10,  // same; never changes the size
   kPreallocate = 11,  // same; a2 = 1: keep size
   kFsync = 12,      // handle
   kMkdir = 13,      // path1; a1 = mode
