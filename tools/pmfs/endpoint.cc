@@ -140,6 +140,7 @@ class LocalSink : public Sink {
 
 // An error of the volume under the name the user wrote.
 [[noreturn]] void fail_in_volume(const Error& e, const std::string& text, const char* what) {
+  if (e.err() == ENOTCONN) fail(ENOTCONN, "{}: can't {}: {}", text, what, e.message());  // says how to go on
   fail(e.err(), "{}: can't {}: {}", text, what, std::strerror(e.err()));
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 
@@ -34,13 +35,10 @@ auto about(const Target& t, F&& f) {
     return f();
   } catch (const Error& e) {
     if (e.message().find(t.text()) != std::string::npos) throw;
-    std::string cause = e.message();
-    for (const std::string& known : {t.path + ": ", t.name() + ": "}) {
-      if (known.size() > 2 && cause.starts_with(known)) {
-        cause.erase(0, known.size());
-        break;
-      }
-    }
+    // The volume names an inode or one component; the user knows the path.
+    bool plain = false;
+    for (const int err : {ENOENT, EEXIST, EISDIR, ENOTDIR, ENOTEMPTY}) plain = plain || e.err() == err;
+    const std::string cause = plain ? std::strerror(e.err()) : e.message();
     throw Error(e.err(), t.text() + ": " + cause);
   }
 }

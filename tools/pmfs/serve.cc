@@ -139,7 +139,7 @@ void add_serve(CLI::App& app, Context& c) {
   CLI::App* cmd = add_command(
       app, c, "serve", "Serve a volume to its clients, in the foreground, until SIGTERM or pmfs shutdown",
       "  pmfs serve /dev/shm/vol\n"
-      "  pmfs serve /dev/shm/vol --exclusion entries --pagers 4\n"
+      "  pmfs serve /dev/shm/vol --pagers 4 --workers 8\n"
       "  pmfs serve --exclusion list                    the exclusion schemes there are\n"
       "  pmfs serve /dev/shm/vol --ready-fd 3 3>fifo    a byte in fifo says that clients can connect\n",
       [&c, o] { serve(c, *o); });

@@ -1,0 +1,299 @@
+#!/bin/bash
+# The command line tool, as a user meets it: mkfs, serve, files in and out, crashes, refusals.
+#
+#   cli_test.sh BIN_DIR        (the directory that has pmfs)
+set -eu
+
+bin=$(cd "$1" && pwd)
+work=$(mktemp -d /dev/shm/pmfs-cli-XXXXXX)
+vol=$work/vol
+manager=
+started=()
+
+cleanup() {
+  local pid
+  for pid in "${started[@]}"; do
+    kill -KILL "$pid" 2>/dev/null || true
+  done
+  rm -rf "$work"
+}
+trap cleanup EXIT
+
+die() {
+  echo "FAILED: $*" >&2
+  [ ! -s "$work/log" ] || { echo "--- the manager's log" >&2; tail -20 "$work/log" >&2; }
+  exit 1
+}
+step() { echo "- $*"; }
+pmfs() { timeout 60 "$bin/pmfs" "$@"; }
+
+# Runs pmfs; it must fail with exit code $1 and one line on standard error that has all of the words up to "--".
+refused() {
+  local want=$1 code=0 words=()
+  shift
+  while [ "$1" != -- ]; do words+=("$1"); shift; done
+  shift
+  pmfs "$@" >"$work/out" 2>"$work/err" || code=$?
+  [ "$code" = "$want" ] || die "pmfs $*: exit code $code, not $want: $(cat "$work/err")"
+  [ "$(grep -c '^pmfs: ' "$work/err")" = 1 ] && [ "$(wc -l <"$work/err")" = 1 ] ||
+    die "pmfs $*: not one line: $(cat "$work/err")"
+  local w
+  for w in "${words[@]}"; do
+    grep -qF -- "$w" "$work/err" || die "pmfs $*: '$w' is not in: $(cat "$work/err")"
+  done
+}
+
+# Starts a manager of $1 and returns when clients can connect. Sets $manager.
+serve() {
+  local dir=$1
+  shift
+  rm -f "$work/ready"
+  mkfifo "$work/ready"
+  "$bin/pmfs" serve "$dir" --ready-fd 3 "$@" 3<>"$work/ready" 2>>"$work/log" &
+  manager=$!
+  started+=("$manager")
+  local byte= i
+  exec 3<>"$work/ready"  # for both, so that opening it waits for nobody
+  for i in $(seq 150); do
+    IFS= read -r -N 1 -t 0.2 byte <&3 && break
+    kill -0 "$manager" 2>/dev/null || break
+  done
+  exec 3>&-
+  [ "$byte" = $'\x01' ] || die "serve $dir: not ready"
+}
+
+# The manager ends by itself within 30 s, with exit code $1.
+ended() {
+  local i code=0
+  for i in $(seq 300); do
+    kill -0 "$manager" 2>/dev/null || break
+    sleep 0.1
+  done
+  ! kill -0 "$manager" 2>/dev/null || die "the manager does not end"
+  { wait "$manager" || code=$?; } 2>/dev/null
+  [ "$code" = "$1" ] || die "the manager's exit code is $code, not $1"
+}
+
+# $1: a Python expression over `j`, the JSON on standard input; it must be true.
+json() { python3 -c "import json, sys; j = json.load(sys.stdin); sys.exit(0 if ($1) else 1)" || die "json: not $1"; }
+json_value() { python3 -c "import json, sys; j = json.load(sys.stdin); print($1)"; }
+sum() { sha256sum <"$1" | cut -d' ' -f1; }
+same() { [ "$(sum "$1")" = "$(sum "$2")" ] || die "$1 and $2 differ"; }
+free_blocks() { pmfs df "$vol" --json | json_value 'j["blocks_free"] + j["blocks_reserved"] + j["blocks_zero"]'; }
+
+step "command line"
+refused 2 "see pmfs" --
+refused 2 "see pmfs" -- frobnicate
+refused 2 "not a size" "12Q" -- mkfs "$vol" --size 12Q
+refused 2 "multiple" -- mkfs "$vol" --size 20000001
+refused 2 "VOLUME_DIR:/path" -- ls "$vol"
+refused 2 "not a mode" -- serve "$vol" --socket-mode 99
+refused 2 "not an open file descriptor" -- serve "$vol" --ready-fd 77
+[ ! -e "$vol" ] || die "a refused command left $vol"
+for c in mkfs serve df ls stat cp truncate punch rm mkdir rmdir mv clients counters shutdown; do
+  pmfs "$c" --help | grep -q "pmfs $c" || die "pmfs $c --help has no example"
+done
+pmfs serve --exclusion list --json | json 'any(s["name"] == "range" and s["default"] for s in j["schemes"])'
+pmfs serve --exclusion list | grep -q "broken on purpose" || die "the list hides the broken schemes"
+
+step "mkfs"
+refused 1 "too small" -- mkfs "$vol" --size 1M
+refused 1 "no volume" "pmfs mkfs" -- serve "$vol"
+pmfs mkfs "$vol" --size 64M --json | json 'j["blocks"] == 16384 and not j["sparse"]'
+[ "$(stat -c %a "$vol/meta")" = 600 ] || die "meta is not mode 0600"
+refused 1 "--force" -- mkfs "$vol" --size 64M
+pmfs mkfs "$vol" --size 64M --force >/dev/null
+refused 1 "no manager" "pmfs serve" -- df "$vol"
+
+step "serve: schemes"
+refused 1 "broken on purpose" -- serve "$vol" --exclusion none
+refused 1 "there is none of that name" "range" -- serve "$vol" --exclusion nonsense
+
+step "serve, df"
+serve "$vol"
+first=$manager
+pmfs df "$vol" | grep -q "the sum of these" || die "df does not add up"
+pmfs df "$vol" --json | json "j['adds_up'] and j['region_kind'] == 'shmem' and j['exclusion'] == 'range' \
+  and j['manager_pid'] == $first and j['blocks_total'] == 16384 and len(j['granularity']) > 0"
+refused 1 "process $first" "pmfs shutdown" -- serve "$vol"
+refused 1 "process $first" -- mkfs "$vol" --size 64M --force
+pmfs counters "$vol" --json | json 'j["counters"]["requests"] > 0'
+pmfs clients "$vol" --json | json 'len(j["clients"]) == 1 and j["clients"][0]["self"]'
+
+step "cp: round trip"
+head -c 5000001 /dev/urandom >"$work/a"
+chmod 640 "$work/a"
+before=$(free_blocks)
+pmfs cp "$work/a" "$vol:/a" --json | json 'j["size"] == 5000001 == j["data_bytes"]'
+pmfs cp "$vol:/a" "$work/a.back"
+same "$work/a" "$work/a.back"
+[ "$(stat -c %a "$work/a.back")" = 640 ] || die "the mode is lost"
+pmfs cp "$work/a" "$vol:/" && pmfs ls "$vol:/" | grep -qx a || die "into a directory"
+: >"$work/empty"
+pmfs cp "$work/empty" "$vol:/empty" && pmfs cp "$vol:/empty" "$work/empty.back"
+same "$work/empty" "$work/empty.back"
+head -c 3000000 /dev/urandom >"$work/b"
+pmfs cp "$work/b" "$vol:/a" --progress 2>"$work/err"
+grep -q "100 %" "$work/err" || die "no progress"
+pmfs cp "$vol:/a" "$work/a.back"
+same "$work/b" "$work/a.back"
+cat "$work/a" | pmfs cp /dev/stdin "$vol:/pipe"
+pmfs cp "$vol:/pipe" "$vol:/pipe2"
+pmfs cp "$vol:/pipe2" "$work/a.back"
+same "$work/a" "$work/a.back"
+pmfs rm "$vol:/pipe" "$vol:/pipe2"
+
+step "cp: holes"
+truncate -s 40M "$work/sparse"
+head -c 8192 /dev/urandom | dd of="$work/sparse" bs=4096 seek=1000 conv=notrunc status=none
+head -c 5000 /dev/urandom | dd of="$work/sparse" bs=4096 seek=9000 conv=notrunc status=none
+pmfs cp "$work/sparse" "$vol:/sparse" --json | json 'j["size"] == 40 << 20 and j["data_bytes"] <= 65536'
+pmfs stat "$vol:/sparse" --json |
+  json 'j["size"] == 40 << 20 and sum(e["count"] for e in j["extents"] if not e["unwritten"]) <= 16'
+pmfs cp "$vol:/sparse" "$work/sparse.back"
+same "$work/sparse" "$work/sparse.back"
+[ "$(stat -c %b "$work/sparse.back")" -le 256 ] || die "the holes are filled: $(stat -c %b "$work/sparse.back")"
+
+step "cp: errors leave nothing"
+head -c 80M /dev/zero >"$work/toobig"
+names=$(pmfs ls "$vol:/")
+for attempt in 1 2; do
+  refused 1 "No space left" "pmfs df" -- cp "$work/toobig" "$vol:/toobig"
+done
+rm "$work/toobig"
+[ "$(pmfs ls "$vol:/")" = "$names" ] || die "something is left: $(pmfs ls "$vol:/")"
+refused 1 "No such file" -- cp "$work/missing" "$vol:/x"
+refused 1 "No such file" -- cp "$vol:/missing" "$work/x"
+refused 1 "No such file" -- cp "$work/a" "$vol:/no/such/dir"
+refused 1 "directory" -- cp "$work" "$vol:/x"
+refused 2 "VOLUME_DIR:/path" -- cp "$work/a" "$work/x"
+[ ! -e "$work/x" ] || die "a refused copy left a file"
+mkfifo "$work/slow"
+exec 4<>"$work/slow"
+"$bin/pmfs" cp "$work/slow" "$vol:/slow" 2>/dev/null &
+copier=$!
+started+=("$copier")
+head -c 100000 /dev/zero >&4
+for i in $(seq 100); do
+  [ "$(pmfs ls "$vol:/")" = "$names" ] || break
+  sleep 0.1
+done
+[ "$(pmfs ls "$vol:/")" != "$names" ] || die "the slow copy has not begun"
+kill -TERM "$copier"
+head -c 100000 /dev/zero >&4 &
+writer=$!
+started+=("$writer")
+if wait "$copier"; then die "an ended copy says it was done"; fi
+kill "$writer" 2>/dev/null || true
+exec 4>&-
+[ "$(pmfs ls "$vol:/")" = "$names" ] || die "an ended copy left: $(pmfs ls "$vol:/")"
+
+step "truncate, punch"
+pmfs cp "$work/b" "$vol:/t"
+cp "$work/b" "$work/t"
+pmfs punch "$vol:/t" --offset 5000 --length 1M
+dd if=/dev/zero of="$work/t" bs=1 seek=5000 count=0 conv=notrunc status=none
+fallocate -p -o 5000 -l 1048576 "$work/t"
+pmfs cp "$vol:/t" "$work/t.back"
+same "$work/t" "$work/t.back"
+pmfs truncate "$vol:/t" --size 2M && truncate -s 2M "$work/t"
+pmfs cp "$vol:/t" "$work/t.back"
+same "$work/t" "$work/t.back"
+pmfs truncate "$vol:/t" --size 1500001 && truncate -s 1500001 "$work/t"
+pmfs truncate "$vol:/t" --size 3M --json | json 'j["size"] == 3 << 20'
+truncate -s 3M "$work/t"
+pmfs cp "$vol:/t" "$work/t.back"
+same "$work/t" "$work/t.back"
+refused 1 "No such file" "$vol:/missing" -- truncate "$vol:/missing" --size 1
+refused 2 "at least one byte" -- punch "$vol:/t" --offset 0 --length 0
+
+step "directories, names"
+pmfs mkdir "$vol:/d"
+refused 1 "exists" -- mkdir "$vol:/d"
+pmfs mkdir -p "$vol:/d/e/f" && pmfs mkdir -p "$vol:/d/e/f"
+refused 1 "not empty" -- rmdir "$vol:/d"
+pmfs mv "$vol:/t" "$vol:/d/e"
+pmfs stat "$vol:/d/e/t" | grep -q "3145728 bytes" || die "stat"
+pmfs stat "$vol:/d" --json | json 'j["type"] == "directory"'
+pmfs mv "$vol:/d/e/t" "$vol:/d/u"
+refused 1 "No such file" "$vol:/t" -- stat "$vol:/t"
+refused 1 "directory" -- rm "$vol:/d"
+pmfs ls -l "$vol:/d" | grep -q '^drwx.* e$' || die "ls -l"
+pmfs ls "$vol:/d" --json | json '[e["name"] for e in j["entries"]] == ["e", "u"] and j["entries"][1]["size"] == 3 << 20'
+odd=$'odd\n\xff name'
+pmfs cp "$work/b" "$vol:/$odd"
+pmfs ls "$vol:/" | grep -q 'odd\\x0a' || die "a name breaks the listing"
+pmfs ls "$vol:/" --json | json 'len(j["entries"]) > 0'
+pmfs rm "$vol:/$odd"
+pmfs rm "$vol:/d/u" -f "$vol:/missing"
+pmfs rmdir "$vol:/d/e/f" "$vol:/d/e" "$vol:/d"
+refused 1 "No such file" -- rm "$vol:/missing"
+
+step "errors as JSON"
+refused 1 "$vol:/missing" -- stat "$vol:/missing" --json
+json 'j["error"]["errno"] == 2 and "missing" in j["error"]["message"]' <"$work/out"
+refused 2 "see pmfs ls" -- ls --json
+json 'j["error"]["errno"] == 22' <"$work/out"
+
+step "all space comes back"
+pmfs rm "$vol:/a" "$vol:/empty" "$vol:/sparse"
+for i in $(seq 50); do
+  [ "$(free_blocks)" != "$before" ] || break
+  sleep 0.1
+done
+[ "$(free_blocks)" = "$before" ] || die "free: $(free_blocks), at first $before"
+
+step "SIGTERM, remount"
+pmfs cp "$work/a" "$vol:/kept"
+kill -TERM "$manager"
+ended 0
+[ ! -e "$vol/pmfs.sock" ] && refused 1 "no manager" -- ls "$vol:/" || die "the socket is still there"
+serve "$vol"
+pmfs cp "$vol:/kept" "$work/kept.back"
+same "$work/a" "$work/kept.back"
+grep -q "a clean stop since" "$work/log" || die "the stop was not clean"
+
+step "kill -9, remount"
+pmfs cp "$work/b" "$vol:/kept2"
+kill -KILL "$manager"
+ended 137
+refused 1 "no manager" -- ls "$vol:/"
+other=$(pmfs serve --exclusion list --json |
+  json_value '([s["name"] for s in j["schemes"] if s["sound"] and not s["default"]] + ["range"])[0]')
+serve "$vol" --exclusion "$other"
+pmfs df "$vol" --json | json "j['exclusion'] == '$other'"
+pmfs df "$vol" --json | json 'j["adds_up"] and j["blocks_deferred"] == 0'
+for f in a:kept b:kept2; do
+  pmfs cp "$vol:/${f#*:}" "$work/kept.back"
+  same "$work/${f%:*}" "$work/kept.back"
+done
+grep -q "a crash, repaired" "$work/log" || die "the crash was not noticed"
+
+step "shutdown"
+pmfs shutdown "$vol" --json | json "j['manager_pid'] == $manager and j['stopped']"
+ended 0
+
+step "a broken scheme, for torture"
+serve "$vol" --exclusion none --torture-allow-broken --trace --canary
+pmfs df "$vol" --json | json 'j["exclusion"] == "none"'
+kill -INT "$manager"
+ended 0
+
+step "damage is refused"
+cp --sparse=always "$vol/data" "$work/data.whole"
+truncate -s 32M "$vol/data"
+refused 1 "truncated" -- serve "$vol"
+mv "$work/data.whole" "$vol/data"
+pmfs mkfs "$work/other" --size 32M --sparse >/dev/null
+mv "$vol/meta" "$work/meta.mine"
+cp "$work/other/meta" "$vol/meta"
+refused 1 "belongs to another volume" -- serve "$vol"
+head -c 1M /dev/urandom >"$vol/meta"
+refused 1 "meta" -- serve "$vol"
+mv "$work/meta.mine" "$vol/meta"
+serve "$vol"
+pmfs cp "$vol:/kept" "$work/kept.back"
+same "$work/a" "$work/kept.back"
+pmfs shutdown "$vol"
+ended 0
+echo "all passed"
