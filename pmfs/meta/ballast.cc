@@ -33,6 +33,22 @@ void Ballast::release() {
         m_.root->ballast_count = 0;
       },
       logs());
+  reopen_runs();
+}
+
+// The heap allocates from a list of places it made when it last opened a run; what was freed in that run since
+// is found only when the run is opened again, which a transaction that already took something from it can't do.
+// So take all that the heap finds, and let the transaction fail: the next one opens the runs anew.
+void Ballast::reopen_runs() {
+  try {
+    transaction::run(
+        m_.pop,
+        [&] {
+          for (;;) make_persistent<BallastMedia>();
+        },
+        logs());
+  } catch (const PoolFull&) {
+  }
 }
 
 void Ballast::refill() {

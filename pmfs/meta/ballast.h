@@ -27,6 +27,7 @@ class Ballast {
 
  private:
   void add();
+  void reopen_runs();
   Media& m_;
 };
 

@@ -191,11 +191,7 @@ uint64_t allocate(size_t bytes, uint64_t type) {
   uint64_t flags = POBJ_XALLOC_ZERO | POBJ_XALLOC_NO_ABORT;
   if (bytes == kPageBytes) flags |= POBJ_CLASS_ID(t_allocating.page_class);
   if (bytes == kLargeBytes) flags |= POBJ_CLASS_ID(t_allocating.large_class);
-  bytes = std::max(bytes, t_allocating.least);
-  PMEMoid oid = pmemobj_tx_xalloc(bytes, type, flags);
-  // A search that finds nothing makes the heap look again at what was freed of late: only a second failure
-  // says that the pool is full.
-  if (oid.off == 0 && errno == ENOMEM) oid = pmemobj_tx_xalloc(bytes, type, flags);
+  PMEMoid oid = pmemobj_tx_xalloc(std::max(bytes, t_allocating.least), type, flags);
   if (oid.off == 0) fail_tx(errno);
   return oid.off;
 }

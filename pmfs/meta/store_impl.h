@@ -73,7 +73,8 @@ class StoreImpl final : public Store {
     try {
       transaction::run(m_.pop, body);
     } catch (const PoolFull&) {
-      if (kind == Kind::kGrow) throw;
+      // Not full yet if the heap only had to look again (see Ballast::reopen_runs).
+      if (kind == Kind::kGrow) return transaction::run(m_.pop, body);
       ballast_.release();
       transaction::run(m_.pop, body, ballast_.logs());
       ballast_.refill();
