@@ -123,7 +123,13 @@ void FaultsBesidePunches(benchmark::State& state) {
   }
   state.SetItemsProcessed(state.iterations());
 }
-BENCHMARK(FaultsBesidePunches)->ArgName("apart")->Arg(-1)->Arg(static_cast<int64_t>(kHalf))->Arg(1)->Arg(0)->UseRealTime();
+BENCHMARK(FaultsBesidePunches)
+    ->ArgName("apart")
+    ->Arg(-1)
+    ->Arg(static_cast<int64_t>(kHalf))
+    ->Arg(1)
+    ->Arg(0)
+    ->UseRealTime();
 
 // Random pages of a tree of range(0) pages: no lock, and with the lock.
 void Lookup(benchmark::State& state) {

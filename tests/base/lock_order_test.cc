@@ -72,8 +72,8 @@ TEST_CASE("order is checked against every held lock, not only the last") {
 
 TEST_CASE("locks of equal rank: in key order only") {
   Catcher c;
-  static Mutex a(LockRank::kInodeOp, "inode", 7), b(LockRank::kInodeOp, "inode", 9), twin(LockRank::kInodeOp, "inode", 9),
-      lower(LockRank::kInodeOp, "inode", 3);
+  static Mutex a(LockRank::kInodeOp, "inode", 7), b(LockRank::kInodeOp, "inode", 9);
+  static Mutex twin(LockRank::kInodeOp, "inode", 9), lower(LockRank::kInodeOp, "inode", 3);
   a.Lock();
   b.Lock();
   CHECK(c.count() == 0);
