@@ -197,6 +197,12 @@ void BTree::replace(uint64_t key, const Record& r) {
   Node* n = leaf_of(key);
   size_t i = record_index(n, key);
   if (i == n->count || n->records[i].key != key) fail(EUCLEAN, "index key {:#x} is not there", key);
+  if (r.key != key && leaf_of(r.key) != n) {
+    // Erased records leave their separators behind: the new key may belong to the right neighbour by now.
+    erase(key);
+    insert(r);
+    return;
+  }
   transaction::snapshot(&n->records[i]);
   n->records[i] = r;
 }

@@ -164,7 +164,8 @@ void add_info(CLI::App& app, Context& c) {
   cmd->add_option("DIR", o->dir, kDir)->required();
 
   cmd = add_command(app, c, "shutdown", "Stop a volume's manager cleanly",
-                    "  pmfs shutdown /dev/shm/vol\n  pmfs shutdown /dev/shm/vol --timeout 0    don't wait for its end\n",
+                    "  pmfs shutdown /dev/shm/vol\n"
+                    "  pmfs shutdown /dev/shm/vol --timeout 0    don't wait for its end\n",
                     [&c, o] { shutdown(c, *o); });
   cmd->add_option("DIR", o->dir, kDir)->required();
   cmd->add_option("--timeout", o->timeout, "seconds to wait until it has ended")
