@@ -78,7 +78,7 @@ void Workers::serve(Session& s) {
     s.spin_ns.store(kMaxSpinNs, std::memory_order_relaxed);
   while (!s.ended() && !stop_.load(std::memory_order_relaxed)) {
     h.manager_sleeps.store(0);
-    bool any = execute_pending(s);
+    execute_pending(s);
     int64_t budget = s.spin_ns.load(std::memory_order_relaxed);
     if (budget >= kMinSpinNs && spinning_.fetch_add(1) == 0) {
       int64_t until = sys().monotonic_ns() + budget;
@@ -88,7 +88,6 @@ void Workers::serve(Session& s) {
         found = execute_pending(s);
       }
       if (!found) s.spin_ns.store(budget / 2, std::memory_order_relaxed);
-      any |= found;
       spinning_.fetch_sub(1);
       if (found) continue;
     } else if (budget >= kMinSpinNs) {
