@@ -100,7 +100,7 @@ void MountedVolume::mkdir(std::string_view path, uint32_t mode, uint32_t uid, ui
 
 void MountedVolume::rmdir(std::string_view path) {
   Parent p = resolve_parent(path);
-  store_->rmdir(p.dir, p.name);
+  unlinked(store_->rmdir(p.dir, p.name));
 }
 
 void MountedVolume::unlink(std::string_view path) {
@@ -117,6 +117,7 @@ void MountedVolume::rename(std::string_view from, std::string_view to) {
 // the link count). Taking and giving back a reference makes that happen at once where nobody has it.
 void MountedVolume::unlinked(const meta::Unlinked& u) {
   if (!u.last_link) return;
+  if (S_ISDIR(store_->getattr(u.ino).mode)) return store_->free_inode(u.ino);  // nobody has a directory open
   auto inode = inodes_.get(u.ino);
   inodes_.put(*inode);
 }

@@ -122,6 +122,10 @@ void MountedVolume::recover() {
     store_->finish_free(r.id);
   }
   for (Ino ino : store_->orphans()) {
+    if (S_ISDIR(store_->getattr(ino).mode)) {
+      store_->free_inode(ino);
+      continue;
+    }
     auto inode = inodes_.get(ino);
     inodes_.put(*inode);  // evicts: no link is left
   }

@@ -242,6 +242,19 @@ TEST_CASE("mount finishes what a dead manager left: orphans and deferred frees")
   f.check_clean();
 }
 
+TEST_CASE("a removed or replaced directory leaves nothing behind, and the volume mounts again") {
+  Fixture f;
+  f.v->mkdir("/a", 0755, 0, 0);
+  f.v->mkdir("/b", 0755, 0, 0);
+  f.v->mkdir("/c", 0755, 0, 0);
+  f.v->rmdir("/a");
+  f.v->rename("/b", "/c");
+  CHECK(f.v->store().orphans().empty());
+  f.check_clean();
+  f.mount();
+  CHECK(f.v->list("/", 0, 10).size() == 1);
+}
+
 TEST_CASE("paths: walking, dots, errors") {
   Fixture f;
   f.v->mkdir("/d", 0755, 0, 0);
