@@ -12,7 +12,8 @@
 namespace pmfs {
 namespace {
 
-proto::Request file_request(const std::shared_ptr<Session>& session, proto::Op op, uint32_t handle, bool no_wait = false) {
+proto::Request file_request(const std::shared_ptr<Session>& session, proto::Op op, uint32_t handle,
+                            bool no_wait = false) {
   if (!session) fail(EBADF, "the file is closed");
   proto::Request r = make_request(op, handle);
   if (no_wait) r.flags |= proto::kFlagNoWait;

@@ -136,7 +136,8 @@ TEST_CASE("directories of more entries than fit a slot are listed whole") {
   auto names = v.list("/d");
   CHECK(names.size() == 1500);
   std::sort(names.begin(), names.end(), [](auto& a, auto& b) { return a.name < b.name; });
-  CHECK(std::adjacent_find(names.begin(), names.end(), [](auto& a, auto& b) { return a.name == b.name; }) == names.end());
+  auto same = [](auto& a, auto& b) { return a.name == b.name; };
+  CHECK(std::adjacent_find(names.begin(), names.end(), same) == names.end());
   v.rename("/d/" + names[0].name, "/x");
   CHECK(v.stat("/x").ino == names[0].ino);
   v.unlink("/x");

@@ -103,7 +103,8 @@ void FakeManager::serve(int socket) {
     }
     h.manager_sleeps.store(1);
     if (scan()) continue;
-    pollfd p[4] = {{socket, POLLIN, 0}, {doorbell_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}, {uffd_.get(), POLLIN, 0}};
+    pollfd p[4] = {
+        {socket, POLLIN, 0}, {doorbell_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}, {uffd_.get(), POLLIN, 0}};
     poll(p, 4, -1);
     h.manager_sleeps.store(0);
     if (p[2].revents != 0) return;
@@ -148,7 +149,8 @@ uint64_t FakeManager::post(AgentOp op, uint64_t va, uint64_t length, uint64_t of
   RingHeader& h = ring_->header();
   while (posted_ - h.agent_done.load() >= kAgentSlots) usleep(100);
   ++posted_;
-  ring_->agent_slot(posted_) = {posted_, static_cast<uint32_t>(op), static_cast<uint32_t>(prot), va, length, offset, fd, -1};
+  ring_->agent_slot(posted_) = {posted_, static_cast<uint32_t>(op), static_cast<uint32_t>(prot), va, length, offset,
+                                fd,      -1};
   h.agent_posted.store(posted_);
   if (h.agent_sleeps.load() != 0) futex_wake(low(&h.agent_posted), 1);
   return posted_;

@@ -133,9 +133,8 @@ void ClientProcess::stop() {
       std::getline(f, line);
       const size_t at = line.rfind(')');  // the name may contain anything
       // A thread that waits in a fault (D) is as good as stopped: it executes nothing.
-      if (at != std::string::npos && at + 2 < line.size() && std::string("TtD").find(line[at + 2]) == std::string::npos) {
-        all = false;
-      }
+      if (at == std::string::npos || at + 2 >= line.size()) continue;  // the thread is gone
+      all = all && std::string("TtD").find(line[at + 2]) != std::string::npos;
     }
     if (all) return;
     if (Clock::now() > deadline) throw std::runtime_error("client " + std::to_string(pid_) + " does not stop");

@@ -154,7 +154,8 @@ std::string Client::memory(const Words& w) {
     value = byte_of(w, 3);
     auto* word8 = const_cast<unsigned char*>(reinterpret_cast<volatile unsigned char*>(p));
     unsigned char old = 0;
-    signal_name = guarded([&] { old = __atomic_exchange_n(word8, static_cast<unsigned char>(value), __ATOMIC_SEQ_CST); });
+    const auto fresh = static_cast<unsigned char>(value);
+    signal_name = guarded([&] { old = __atomic_exchange_n(word8, fresh, __ATOMIC_SEQ_CST); });
     if (signal_name.empty()) return std::to_string(old);
   } else if (op == "fill") {
     value = byte_of(w, 4);
