@@ -79,14 +79,17 @@ class pool_base {
 // and a file system that runs full is SIGBUS for whoever touches more.
 void punch_zeros(const std::filesystem::path& path);
 
+// Memory of the pool, lent to one transaction so that it allocates none for its logs.
+struct lent_logs {
+  void* snapshots = nullptr;
+  void* intents = nullptr;
+  size_t snapshots_bytes = 0, intents_bytes = 0;
+  size_t min_allocation = 0;  // round allocations up to this: one size class, the one of the reserve
+};
+
 class transaction {
  public:
-  struct logs {  // memory of the pool, lent to one transaction so that it allocates none for its logs
-    void* snapshots = nullptr;
-    void* intents = nullptr;
-    size_t snapshots_bytes = 0, intents_bytes = 0;
-    size_t min_allocation = 0;  // round allocations up to this: one size class, the one of the reserve
-  };
+  using logs = lent_logs;
 
   // Runs `f` in a transaction: all of its stores to snapshotted ranges and its allocations are durable when
   // run() returns; none of them is there if `f` throws (passed on) or the power fails before.
