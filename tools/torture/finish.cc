@@ -59,7 +59,8 @@ void Orchestrator::finish() {
     summary_.sigbus += c.sigbus.load();
     summary_.no_space += c.no_space.load();
   }
-  if (manager_ && !manager_dead_) {
+  // After a violation the books may well be wrong: that would say nothing new.
+  if (manager_ && !manager_dead_ && summary_.violations.empty()) {
     try {
       check_space();
     } catch (const pmfs::Error& e) {

@@ -193,7 +193,7 @@ void Orchestrator::check_stuck(uint64_t now) {
 }
 
 void Orchestrator::found(const std::string& kind, const std::string& text) {
-  summary_.violations.push_back({kind, text, {}, {}});
+  summary_.violations.push_back({kind, text, {}, {}, {}});
 }
 
 void Orchestrator::collect() {
@@ -201,11 +201,12 @@ void Orchestrator::collect() {
   for (; collected_ < n; ++collected_) {
     const Violation& v = cb_->violations[collected_];
     if (v.state.load(std::memory_order_acquire) != 2) return;  // its words are still being written
-    Found f{v.kind, v.text, {}, {}};
+    Found f{v.kind, v.text, {}, {}, {}};
     if (v.file < options_.files) f.interleaved = interleaved(*cb_, v);
     if (v.pfn != ~uint64_t{0} && volume_ && !manager_dead_) {
       try {
         f.trace = pmfs::admin::trace(volume_->session(), v.pfn);
+        f.met = met(f.trace);
       } catch (const pmfs::Error& e) {
         f.trace = "  not to be had: " + e.message() + "\n";
       }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <sstream>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -81,6 +82,17 @@ std::vector<std::string> interleaved(const ControlBlock& cb, const Violation& v)
   return out;
 }
 
+std::string met(const std::string& trace) {
+  std::string install, taken;
+  std::istringstream in(trace);  // newest first
+  for (std::string line; std::getline(in, line);) {
+    bool installs = line.find("install") != std::string::npos;
+    if (installs && install.empty()) install = line;
+    if (!installs && line.find("zap") != std::string::npos && taken.empty()) taken = line;
+  }
+  return install.empty() || taken.empty() ? "" : fmt::format("{} | {}", install, taken);
+}
+
 void print_progress(const Totals& now, const Totals& before, double seconds, double total, size_t violations) {
   fmt::print(stderr, "{}{:5.0f}/{:.0f} s  faults {:8.0f}/s  invalidates {:6.0f}/s  violations {}{}", isatty(2) ? "\r" : "",
              seconds, total, static_cast<double>(now.faults - before.faults), static_cast<double>(now.invalidates - before.invalidates),
@@ -121,7 +133,7 @@ void print_summary(const Options& o, const Summary& s) {
     j["note"] = s.note;
     j["violation_details"] = nlohmann::ordered_json::array();
     for (const Found& f : s.violations)
-      j["violation_details"].push_back({{"kind", f.kind}, {"text", f.text}, {"interleaved", f.interleaved}, {"trace", f.trace}});
+      j["violation_details"].push_back({{"kind", f.kind}, {"text", f.text}, {"met", f.met}, {"interleaved", f.interleaved}, {"trace", f.trace}});
     fmt::print("{}\n", j.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
     return;
   }
@@ -129,6 +141,7 @@ void print_summary(const Options& o, const Summary& s) {
   for (size_t i = 0; i < std::min(s.violations.size(), kDetails); ++i) {
     const Found& f = s.violations[i];
     fmt::print("VIOLATION {}: {}\n", f.kind, f.text);
+    if (!f.met.empty()) fmt::print("  interleaved: {}\n", f.met);
     for (const std::string& line : f.interleaved) fmt::print("  {}\n", line);
     if (!f.trace.empty()) fmt::print("  the manager on this block:\n{}", f.trace);
   }

@@ -15,6 +15,7 @@ struct Found {
   std::string kind, text;
   std::vector<std::string> interleaved;  // the operations that met, newest first
   std::string trace;                     // the manager's last operations on the block
+  std::string met;                       // the two of them that met
 };
 
 struct Totals {
@@ -35,6 +36,8 @@ Totals totals_of(const pmfs::proto::WireCounters& now, const pmfs::proto::WireCo
 Totals totals_of_target(const ControlBlock& cb);
 // The operations of all clients that met around a violation.
 std::vector<std::string> interleaved(const ControlBlock& cb, const Violation& v);
+// The last install and the last taking away that the manager remembers of the block: "A | B", or empty.
+std::string met(const std::string& trace);
 void print_progress(const Totals& now, const Totals& before, double seconds, double total, size_t violations);
 void print_summary(const Options& o, const Summary& s);
 
