@@ -179,9 +179,15 @@ void File::preallocate(uint64_t offset, uint64_t length, bool keep_size) {
   session_->call(r);
 }
 
-void File::fsync() { session_->call(file_request(session_, proto::Op::kFsync, handle_)); }
+void File::fsync() {
+  const proto::Request r = file_request(session_, proto::Op::kFsync, handle_);
+  session_->call(r);
+}
 
-Stat File::stat() { return to_stat(session_->call(file_request(session_, proto::Op::kStat, handle_)).attr); }
+Stat File::stat() {
+  const proto::Request r = file_request(session_, proto::Op::kStat, handle_);
+  return to_stat(session_->call(r).attr);
+}
 
 std::vector<ExtentInfo> File::extents() {
   const proto::Request r = file_request(session_, proto::Op::kExtents, handle_);

@@ -39,24 +39,24 @@ struct Functions {
   pmem2_persist_fn persist = plain_persist;
   pmem2_flush_fn flush = plain_flush;
   pmem2_drain_fn drain = plain_drain;
+  // Both live as long as the process: libpmem2 1.12 does not forget a deleted mapping of this kind, and would refuse
+  // another one at its address.
+  void* page = MAP_FAILED;
+  pmem2_map* map = nullptr;
 
   // The functions depend on the CPU and the granularity, not on the address: any mapping will do to ask for them.
   // Granularity "cache line", not what a tmpfs would report: the point is to execute what real pmem needs.
   Functions() {
-    void* page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED) return;
+    constexpr size_t kPage = 4096;
+    page = mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     pmem2_source* source = nullptr;
-    pmem2_map* map = nullptr;
-    if (pmem2_source_from_anon(&source, 4096) == 0) {
-      if (pmem2_map_from_existing(&map, source, page, 4096, PMEM2_GRANULARITY_CACHE_LINE) == 0) {
-        persist = pmem2_get_persist_fn(map);
-        flush = pmem2_get_flush_fn(map);
-        drain = pmem2_get_drain_fn(map);
-        pmem2_map_delete(&map);  // an existing mapping is left alone
-      }
-      pmem2_source_delete(&source);
+    if (page == MAP_FAILED || pmem2_source_from_anon(&source, kPage) != 0) return;
+    if (pmem2_map_from_existing(&map, source, page, kPage, PMEM2_GRANULARITY_CACHE_LINE) == 0) {
+      persist = pmem2_get_persist_fn(map);
+      flush = pmem2_get_flush_fn(map);
+      drain = pmem2_get_drain_fn(map);
     }
-    munmap(page, 4096);
+    pmem2_source_delete(&source);
   }
 };
 
