@@ -127,6 +127,18 @@ TEST_CASE("of a partial page only whole covered words count, and only where that
   CHECK(h.sees_stamp(1, gen, 1) == "legal");
 }
 
+TEST_CASE("what lies behind the end of the file is nobody's content") {
+  History h;
+  uint32_t gen = h.start_store(0, 7);
+  h.end_store();
+  Invalidation zero = h.punch(0, 2 * kPage);
+  zero.returned(true, kPage + 2 * kWordStride);
+  zero.finished();
+  CHECK(h.sees_stamp(0, gen, 7) == "stale");
+  CHECK(h.sees_stamp(1, gen, 1) == "stale");
+  CHECK(h.sees_stamp(1, gen, 2) == "legal");
+}
+
 TEST_CASE("zero is legal unless a store is known to be there") {
   History h;
   CHECK(h.sees(3, 0, 0) == "legal");

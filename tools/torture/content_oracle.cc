@@ -123,19 +123,20 @@ bool Invalidation::busy(uint64_t first, uint64_t end) const {
   return false;
 }
 
-void Invalidation::returned(bool partial_edges) {
+void Invalidation::returned(bool partial_edges, uint64_t limit) {
   PageState* pages = cb_->pages(area_);
-  for (uint64_t p = first_ / kPage; p * kPage < end_; ++p) {
+  uint64_t end = std::min(end_, limit);
+  for (uint64_t p = first_ / kPage; p * kPage < end; ++p) {
     uint64_t at = p * kPage;
     if (busy_count_ != 0 && busy(at, at + kPage)) continue;
-    if (first_ <= at && at + kPage <= end_) {
+    if (first_ <= at && at + kPage <= end) {
       raise(pages[p].floor, gen_);
       continue;
     }
     if (!partial_edges) continue;
     for (unsigned w = 0; w < kWords; ++w) {
       uint64_t word = at + w * kWordStride;
-      if (first_ <= word && word + 8 <= end_) raise(pages[p].word_floor[w], gen_);
+      if (first_ <= word && word + 8 <= end) raise(pages[p].word_floor[w], gen_);
     }
   }
 }

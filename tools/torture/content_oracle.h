@@ -48,9 +48,9 @@ class Invalidation {
   Invalidation(const Invalidation&) = delete;
   Invalidation& operator=(const Invalidation&) = delete;
   uint32_t gen() const { return gen_; }
-  // It returned: everything older in [first, end) is gone; in partial pages only if `partial_edges`. Not called if
-  // the operation failed.
-  void returned(bool partial_edges);
+  // It returned: everything older in [first, end) and below `limit` is gone; in partial pages only if
+  // `partial_edges`. Not called if the operation failed.
+  void returned(bool partial_edges, uint64_t limit = ~uint64_t{0});
   void finished();  // no effect is still to come (call after returned(), or alone if it failed cleanly)
 
  private:

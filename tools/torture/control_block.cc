@@ -15,7 +15,8 @@ namespace torture {
 
 const char* op_name(OpKind op) {
   static constexpr const char* kNames[] = {"none",  "load",   "store",    "punch",       "truncate", "zero_range", "read",
-                                           "write", "append", "recreate", "rename_over", "remap",    "fork",       "open"};
+                                           "write", "append", "recreate", "rename_over", "remap",    "fork",       "open",
+                                           "pipe"};
   static_assert(std::size(kNames) == static_cast<size_t>(OpKind::kCount));
   return kNames[static_cast<size_t>(op)];
 }

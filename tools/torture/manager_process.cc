@@ -21,6 +21,18 @@ namespace torture {
 namespace {
 constexpr double kFormatBound = 60, kReadyBound = 30, kStopBound = 20;  // seconds
 constexpr size_t kTail = 20;                                            // lines
+constexpr char kParent[] = "/dev/shm", kPrefix[] = "pmfs-torture.";
+
+// Of runs that were killed with SIGKILL: their process is gone.
+void remove_leftovers() {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(kParent, ignored)) {
+    std::string name = entry.path().filename().string();
+    if (name.rfind(kPrefix, 0) != 0) continue;
+    pid_t pid = std::atoi(name.c_str() + std::strlen(kPrefix));
+    if (pid > 0 && kill(pid, 0) != 0 && errno == ESRCH) std::filesystem::remove_all(entry.path(), ignored);
+  }
+}
 }  // namespace
 
 int wait_bounded(pid_t pid, double seconds) {
@@ -40,8 +52,9 @@ int wait_bounded(pid_t pid, double seconds) {
 std::string own_directory() { return std::filesystem::read_symlink("/proc/self/exe").parent_path().string(); }
 
 ManagerProcess::ManagerProcess(const Options& o) {
+  remove_leftovers();
   char name[64];
-  std::snprintf(name, sizeof name, "/dev/shm/pmfs-torture.%d.XXXXXX", getpid());
+  std::snprintf(name, sizeof name, "%s/%s%d.XXXXXX", kParent, kPrefix, getpid());
   if (mkdtemp(name) == nullptr) pmfs::fail(errno, "{}: {}", name, std::strerror(errno));
   directory_ = name;
   volume_ = directory_ + "/vol";

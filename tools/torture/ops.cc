@@ -85,8 +85,11 @@ void Worker::punch(unsigned f, Open& o, bool zero_range) {
     else
       o.file->punch(first, end - first);
   });
-  // A part of a page is only known to be zeroed where it is inside the file.
-  if (ok) inv.returned(size.known && unchanged(a, size) && end <= size.size);
+  // A part of a page is only known to be zeroed where it is inside the file; and what a client has stored behind the
+  // end in the last page is nobody's content: zero_range leaves it alone, growing zeroes it.
+  bool known = size.known && unchanged(a, size);
+  if (ok && zero_range) inv.returned(known, known ? size.size : 0);
+  if (ok && !zero_range) inv.returned(known && end <= size.size);
   if (!manager_gone_) inv.finished();
   me_->api_area = 0;
   cb_->files[f].hot = (first / kPage) << 32 | std::max<uint64_t>(1, (end - first) / kPage);
@@ -121,63 +124,71 @@ void Worker::truncate(unsigned f, Open& o) {
   }
 }
 
-void Worker::read(unsigned f, Open& o) {
-  unsigned area = area_of(f, o);
-  PageState* pages = cb_->pages(area);
-  uint64_t page = below(cb_->config.file_pages), count = 1 + below(std::min<uint64_t>(16, cb_->config.file_pages - page));
+std::vector<Expectation> Worker::expect_pages(const Open& o, uint64_t page, uint64_t count) {
+  auto f = static_cast<unsigned>(&o - open_.data());
+  PageState* pages = cb_->pages(area_of(f, o));
   std::vector<Expectation> before;
   for (uint64_t p = page; p < page + count; ++p)
     for (unsigned w = 0; w < kWords; ++w) before.push_back(expect(pages[p], w));
+  return before;
+}
+
+// The words of buffer_, which were read from `page` on.
+void Worker::check_words(unsigned f, Open& o, uint64_t page, uint64_t bytes, const std::vector<Expectation>& before,
+                         const char* what) {
+  unsigned area = area_of(f, o);
+  for (uint64_t i = 0; i < before.size() && i * kWordStride + 8 <= bytes; ++i) {
+    auto word = static_cast<unsigned>(i % kWords);
+    uint64_t value = 0, at = page + i / kWords;
+    std::memcpy(&value, buffer_.data() + i * kWordStride, 8);
+    std::string why;
+    const char* kind = judge(cb_, area, at, word, value, before[i], &why);
+    if (kind != nullptr && std::strcmp(kind, "garbage") == 0) {  // as in touch()
+      Expectation e = expect(cb_->pages(area)[at], word);
+      bool ok = load_word(o.map->data + at * kPage + word * kWordStride, &value);
+      kind = ok ? judge(cb_, area, at, word, value, e, &why) : nullptr;
+    }
+    if (kind != nullptr) violation(kind, fmt::format("{} saw {}", what, why), f, o, at, o.map->data + at * kPage);
+  }
+}
+
+uint64_t Worker::stamp_pages(const Open& o, uint64_t page, uint64_t count) {
+  auto f = static_cast<unsigned>(&o - open_.data());
+  uint32_t gen = cb_->epoch.load(), id = cb_->areas[area_of(f, o)].stamp_id.load();
+  std::memset(buffer_.data(), 0, count * kPage);
+  for (uint64_t i = 0; i < count * kWords; ++i) {
+    uint64_t value = encode({id, static_cast<uint32_t>(page + i / kWords), gen}, i % kWords);
+    std::memcpy(buffer_.data() + i * kWordStride, &value, 8);
+  }
+  return gen;
+}
+
+void Worker::read(unsigned f, Open& o) {
+  uint64_t page = below(cb_->config.file_pages), count = 1 + below(std::min<uint64_t>(16, cb_->config.file_pages - page));
+  std::vector<Expectation> before = expect_pages(o, page, count);
+  const Area& a = cb_->areas[area_of(f, o)];
+  SizeView size = view_size(a);
   size_t n = 0;
-  SizeView size = view_size(cb_->areas[area]);
   std::span<std::byte> out(buffer_.data(), count * kPage);
   if (!api(f, &o, OpKind::kRead, page * kPage, count * kPage, 0, [&] { n = o.file->read(out, page * kPage); })) return;
-  const Area& a = cb_->areas[area];
   if (size.known && unchanged(a, size) && a.tainted.load() == 0) {
     uint64_t want = size.size <= page * kPage ? 0 : std::min(count * kPage, size.size - page * kPage);
     if (n != want)
-      violation("short-read", fmt::format("read {} bytes where the file of {} has {}", n, size.size, want), f, o, page, nullptr);
+      violation("short-read", fmt::format("read {} bytes where the file of {} has {}", n, size.size, want), f, o, page,
+                o.map->data + page * kPage);
   }
-  for (uint64_t i = 0; i < count * kWords; ++i) {
-    if (i * kWordStride + 8 > n) break;
-    uint64_t value = 0;
-    std::memcpy(&value, buffer_.data() + i * kWordStride, 8);
-    std::string why;
-    const char* kind = judge(cb_, area, page + i / kWords, i % kWords, value, before[i], &why);
-    if (kind == nullptr) continue;
-    // A copy need not be made word by word: half a word that is gone at the next look was no violation.
-    if (std::strcmp(kind, "garbage") == 0) {
-      uint64_t again = 0;
-      std::span<std::byte> word(reinterpret_cast<std::byte*>(&again), 8);
-      Expectation e = expect(pages[page + i / kWords], i % kWords);
-      if (!api(f, &o, OpKind::kRead, page * kPage + i * kWordStride, 8, 0,
-               [&] { o.file->read(word, page * kPage + i * kWordStride); }) ||
-          judge(cb_, area, page + i / kWords, i % kWords, again, e, &why) == nullptr)
-        continue;
-    }
-    violation(kind, fmt::format("a read call saw {}", why), f, o, page + i / kWords, nullptr);
-  }
+  check_words(f, o, page, n, before, "a read call");
 }
 
 // Writes may lengthen the file (it may have been cut meanwhile), so each counts as a call that changes the size.
 void Worker::write(unsigned f, Open& o) {
-  unsigned area = area_of(f, o);
   uint64_t page = below(cb_->config.file_pages), count = 1 + below(std::min<uint64_t>(16, cb_->config.file_pages - page));
   uint64_t first = page * kPage, bytes = count * kPage;
   resizing(o, [&] {
-    InFlight& in_flight = me_->in_flight;
-    in_flight.area = area + 1;
-    in_flight.first = first;
-    in_flight.end = first + bytes;
-    in_flight.seq.fetch_add(1);
-    uint32_t gen = cb_->epoch.load(), id = cb_->areas[area].stamp_id.load();
-    std::memset(buffer_.data(), 0, bytes);
-    for (uint64_t i = 0; i < count * kWords; ++i) {
-      uint64_t value = encode({id, static_cast<uint32_t>(page + i / kWords), gen}, i % kWords);
-      std::memcpy(buffer_.data() + i * kWordStride, &value, 8);
-    }
+    set_in_flight(area_of(f, o), first, first + bytes);
+    auto gen = static_cast<uint32_t>(stamp_pages(o, page, count));
     api(f, &o, OpKind::kWrite, first, bytes, gen, [&] { o.file->write(std::span(buffer_.data(), bytes), first); });
-    in_flight.seq.fetch_add(1);
+    me_->in_flight.seq.fetch_add(1);
   });
 }
 

@@ -9,10 +9,10 @@ namespace torture {
 
 enum MixOp : unsigned {
   kMixTouch, kMixPunch, kMixTruncate, kMixZero, kMixRead, kMixWrite, kMixAppend, kMixRecreate, kMixRename, kMixRemap,
-  kMixFork, kMixOps
+  kMixFork, kMixPipe, kMixOps
 };
 inline constexpr const char* kMixNames[kMixOps] = {"touch",  "punch",    "truncate", "zero",  "read", "write",
-                                                   "append", "recreate", "rename",   "remap", "fork"};
+                                                   "append", "recreate", "rename",   "remap", "fork", "pipe"};
 
 struct Options {
   std::string volume;  // a served one; empty: make our own
@@ -23,8 +23,8 @@ struct Options {
   unsigned clients = 8, files = 4;
   uint64_t file_bytes = 8 << 20;
   uint64_t volume_bytes = 512 << 20;
-  // Fault-heavy: a touch is a burst of accesses, most of them to pages that were just taken away.
-  std::array<uint32_t, kMixOps> mix = {4000, 600, 80, 60, 60, 60, 10, 6, 6, 20, 6};
+  // By MixOp. Fault-heavy: a touch is a burst of accesses, most of them to pages that were just taken away.
+  std::array<uint32_t, kMixOps> mix = {4000, 600, 80, 60, 60, 60, 10, 6, 6, 20, 6, 60};
   double kills = 1, stops = 4;  // per second
   unsigned jitter = 0;
   unsigned pagers = 2, workers = 4;

@@ -53,6 +53,11 @@ Orchestrator::Orchestrator(const Options& o) : options_(o), rng_(o.seed), client
     }
     std::snprintf(c.path, sizeof c.path, "%s", c.is_target ? own_directory_.c_str() : volume_path_.c_str());
     if (!c.is_target && !manager_) std::snprintf(c.prefix, sizeof c.prefix, "%s", own_directory_.c_str());
+    if (volume_) {
+      uint64_t most = o.file_bytes / kPage * o.files * kAreasPerFile;
+      c.may_fill = volume_->statfs().blocks_free < most + most / 4;
+      if (c.may_fill != 0) summary_.note = "the volume may fill up: SIGBUS inside a file is taken for ENOSPC";
+    }
     cb_ = create_control_block(c, &control_fd_);
     for (unsigned f = 0; f < o.files; ++f) cb_->files[f].retire = 1;  // the first client makes it
     if (volume_) {

@@ -17,7 +17,7 @@ namespace torture {
 namespace {
 
 constexpr size_t kBatch = 4096;  // blocks asked for at once
-constexpr unsigned kRestUs = 2000;
+constexpr unsigned kRestUs = 5000;
 constexpr unsigned kConfirmations = 2;
 
 enum : uint32_t { kFree = 0, kReserved = 1, kUsed = 2, kDeferred = 3, kZero = 4 };
@@ -78,6 +78,7 @@ void PteOracle::run() {
         inspect(c, pid);
         usleep(kRestUs);
       }
+      usleep(kRestUs);
       rounds_.fetch_add(1);
     }
   } catch (const std::exception& e) {

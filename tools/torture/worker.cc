@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstring>
 #include <numeric>
 
 #include <fmt/format.h>
@@ -49,6 +50,7 @@ int Worker::run() {
         case kMixRead: read(f, *o); break;
         case kMixWrite: write(f, *o); break;
         case kMixAppend: append(f, *o); break;
+        case kMixPipe: below(2) == 0 ? pipe_out(f, *o) : pipe_in(f, *o); break;
         default: remap(f, *o); break;
       }
     } else {
@@ -149,23 +151,32 @@ void Worker::touch(unsigned f, Open& o, uint64_t page, unsigned word, bool store
     check_bus(f, o, size, page, !ok, false);
     std::string why;
     const char* kind = ok ? judge(cb_, area, page, word, value, e, &why) : nullptr;
+    // The copy of a write need not go word by word: half a word that is whole at the next look was no violation.
+    if (kind != nullptr && std::strcmp(kind, "garbage") == 0) {
+      e = expect(state, word);
+      kind = load_word(p, &value) ? judge(cb_, area, page, word, value, e, &why) : nullptr;
+    }
     if (kind != nullptr) violation(kind, fmt::format("a load saw {}", why), f, o, page, p);
     return;
   }
   uint32_t ended = state.ended.load(), begun = state.begun.load();
-  InFlight& in_flight = me_->in_flight;
-  in_flight.area = area + 1;
-  in_flight.first = at;
-  in_flight.end = at + 8;
-  in_flight.seq.fetch_add(1);
+  set_in_flight(area, at, at + 8);
   uint32_t gen = cb_->epoch.load();
   OpRecord* r = begin(OpKind::kStore, f, o.current.incarnation, at, 8, gen);
   bool ok = store_word(p, encode({a.stamp_id.load(), static_cast<uint32_t>(page), gen}, word));
-  in_flight.seq.fetch_add(1);
+  me_->in_flight.seq.fetch_add(1);
   r->end_ns = now_ns();
   check_bus(f, o, size, page, !ok, true);
   bool quiet = begun == ended && state.begun.load() == begun;
   if (ok && quiet && size.known && unchanged(a, size) && at + 8 <= size.size) state.present[word] = begun + 1;
+}
+
+void Worker::set_in_flight(unsigned area, uint64_t first, uint64_t end) {
+  InFlight& in_flight = me_->in_flight;
+  in_flight.area = area + 1;
+  in_flight.first = first;
+  in_flight.end = end;
+  in_flight.seq.fetch_add(1);
 }
 
 void Worker::check_bus(unsigned f, Open& o, const SizeView& before, uint64_t page, bool bus, bool store) {
@@ -173,6 +184,10 @@ void Worker::check_bus(unsigned f, Open& o, const SizeView& before, uint64_t pag
   const Area& a = cb_->areas[area_of(f, o)];
   if (!before.known || !unchanged(a, before) || a.tainted.load() != 0) return;
   uint64_t pages = (before.size + kPage - 1) / kPage;
+  if (bus && page < pages && cb_->config.may_fill != 0) {
+    me_->no_space.fetch_add(1);
+    return;
+  }
   const char* what = store ? "store" : "load";
   if (bus && page < pages) {
     violation("sigbus", fmt::format("a {} inside the file got SIGBUS: the size is {} bytes and nobody changes it", what,

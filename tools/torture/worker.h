@@ -1,5 +1,6 @@
 // One client process of the torture: opens and maps the shared files, touches their pages, and takes them away from
-// the others. worker.cc: the loop, opening, touching. ops.cc: calls on files. renew.cc: unlink, rename, fork.
+// the others. worker.cc: the loop, opening, touching. ops.cc: calls on files. pipe.cc: system
+// calls on mapped memory. renew.cc: unlink, rename, fork.
 #pragma once
 
 #include <array>
@@ -38,6 +39,11 @@ class Worker {
   // --- touching memory
   void burst(unsigned f, Open& o);
   void touch(unsigned f, Open& o, uint64_t page, unsigned word, bool store, bool alias);
+  void check_words(unsigned f, Open& o, uint64_t page, uint64_t bytes, const std::vector<Expectation>& before,
+                   const char* what);
+  std::vector<Expectation> expect_pages(const Open& o, uint64_t page, uint64_t count);
+  uint64_t stamp_pages(const Open& o, uint64_t page, uint64_t count);  // fills buffer_; its size
+  void set_in_flight(unsigned area, uint64_t first, uint64_t end);
   void check_bus(unsigned f, Open& o, const SizeView& before, uint64_t page, bool bus, bool store);
 
   // --- calls
@@ -47,6 +53,8 @@ class Worker {
   void write(unsigned f, Open& o);
   void append(unsigned f, Open& o);
   void remap(unsigned f, Open& o);
+  void pipe_out(unsigned f, Open& o);  // the kernel reads mapped memory
+  void pipe_in(unsigned f, Open& o);   // the kernel writes it
   void renew(unsigned f, Open* o, bool by_rename);  // a new incarnation of the file
   void fork_child();
   [[noreturn]] void child_main();
@@ -72,6 +80,7 @@ class Worker {
   std::unique_ptr<Fs> fs_;
   std::array<Open, kMaxFiles> open_;
   std::vector<std::byte> buffer_;
+  int pipe_[2] = {-1, -1};
   bool manager_gone_ = false;
 };
 
