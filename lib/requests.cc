@@ -114,10 +114,10 @@ void Session::publish(uint32_t index) {
   [[maybe_unused]] const ssize_t n = write(c_.doorbell.get(), &one, sizeof one);  // EAGAIN: rung often enough
 }
 
-// Spins for as long as replies have been taking lately, but 50 us at most; a manager that has been slower is worth a
+// Spins for as long as replies have been taking lately, but 200 us at most; a manager that has been slower is worth a
 // sleep at once. After a few microseconds it yields between looks: the manager may need this very CPU.
 bool Session::spin_for_reply(const proto::Slot& slot, int64_t begin) const {
-  constexpr int64_t kLongest = 50'000, kYieldAfter = 4'000;
+  constexpr int64_t kLongest = 200'000, kYieldAfter = 4'000;
   const int64_t average = average_ns_.load(std::memory_order_relaxed);
   if (average > kLongest && probe_.load(std::memory_order_relaxed) % 32 != 0) return false;
   const int64_t limit = std::min(kLongest, 2 * average + 2'000);

@@ -29,6 +29,17 @@ int Sys::punch_hole(int fd, uint64_t offset, uint64_t bytes) {
              : errno;
 }
 int Sys::populate_write(void* p, size_t bytes) { return ::madvise(p, bytes, MADV_POPULATE_WRITE) == 0 ? 0 : errno; }
+int Sys::write_at(int fd, const void* p, size_t bytes, uint64_t offset) {
+  for (auto* at = static_cast<const char*>(p); bytes > 0;) {
+    ssize_t n = ::pwrite(fd, at, bytes, static_cast<off_t>(offset));
+    if (n < 0 && errno != EINTR) return errno;
+    if (n <= 0) continue;
+    at += n;
+    offset += static_cast<uint64_t>(n);
+    bytes -= static_cast<size_t>(n);
+  }
+  return 0;
+}
 int Sys::uffd_ioctl(int fd, unsigned long request, void* arg) { return ::ioctl(fd, request, arg) == 0 ? 0 : errno; }
 int Sys::ftruncate(int fd, uint64_t bytes) { return ::ftruncate(fd, static_cast<off_t>(bytes)) == 0 ? 0 : errno; }
 int64_t Sys::realtime_ns() { return clock_ns(CLOCK_REALTIME); }

@@ -14,6 +14,7 @@ class Sys {
   // 0 or an errno each.
   virtual int punch_hole(int fd, uint64_t offset, uint64_t bytes);
   virtual int populate_write(void* p, size_t bytes);  // MADV_POPULATE_WRITE
+  virtual int write_at(int fd, const void* p, size_t bytes, uint64_t offset);  // all of it
   virtual int uffd_ioctl(int fd, unsigned long request, void* arg);
   virtual int ftruncate(int fd, uint64_t bytes);
   virtual int64_t realtime_ns();

@@ -32,6 +32,7 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
   const FaultAround::Window window = m.around.at(p);
   Mapping::Installed result = Mapping::Installed::kDone;
   bool beyond_eof = false, no_page = false;
+  const uint64_t times_freed = volume_.times_freed();
   for (;;) {
     beyond_eof = no_page = false;
     BlockRun run = BlockRun::grab(volume_, inode, p, std::min(window.install, m.pages.end - p), Wait::kBlock);
@@ -77,7 +78,7 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
     counters_.sigbus.add();
     m.beyond_eof(p);
   } else if (no_page || result == Mapping::Installed::kNoSpace) {
-    this->no_page(client, m, p, address);
+    this->no_page(client, m, p, address, times_freed);
   } else if (result == Mapping::Installed::kRetry) {
     counters_.retries.add();
     client.uffd()->wake(address, kBlockSize);  // faults again: no state to keep here
@@ -89,10 +90,13 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
   }
 }
 
-void FaultHandler::no_page(Client& client, Mapping& m, Pgoff p, uint64_t address) {
+void FaultHandler::no_page(Client& client, Mapping& m, Pgoff p, uint64_t address, uint64_t times_freed) {
   counters_.sigbus.add();
   client.starved.store(true);
+  anyone_starved_.store(true);
   client.sigbus_page.raise_sigbus();
+  // Who freed something since this fault began may have looked before the two lines above.
+  if (volume_.times_freed() != times_freed) space_freed(client);
   if (!m.no_page(p)) client.uffd()->wake(address, kBlockSize);
 }
 

@@ -22,13 +22,16 @@ class FaultHandler {
   void handle(Client& client, const uffd_msg& m);
   // Space was freed: pages that showed SIGBUS for want of it are tried again at their next touch.
   static void space_freed(Client& client);
+  // Since the last call: is there anyone to tell?
+  bool anyone_starved() { return anyone_starved_.load() && anyone_starved_.exchange(false); }
   FaultCounters& counters() { return counters_; }
 
  private:
   void fault(Client& client, Mapping& m, Pgoff p, uint64_t address, bool write, bool upgrade);
-  void no_page(Client& client, Mapping& m, Pgoff p, uint64_t address);
+  void no_page(Client& client, Mapping& m, Pgoff p, uint64_t address, uint64_t times_freed);
   MountedVolume& volume_;
   FaultCounters counters_;
+  std::atomic<bool> anyone_starved_{false};
 };
 
 }  // namespace pmfs::fault

@@ -8,6 +8,7 @@
 // deferred-free list says which blocks mount has to zap and free.
 
 #include <algorithm>
+#include <chrono>
 
 #include "pmfs/base/error.h"
 #include "pmfs/base/pause.h"
@@ -86,7 +87,8 @@ void MountedVolume::invalidate(Inode& i, PageRange pages, PageRange whole, std::
   }
   counters_.invalidates.add();
   counters_.invalidate_ns.record(sys().monotonic_ns() - start);
-  if (on_freed_) on_freed_();
+  if (!options_.free_in_settle) settle();
+  freed();
 }
 
 // A partial edge page keeps its lock entry, so it must not be part of a 2 MiB one that goes. Where order-0
@@ -126,7 +128,10 @@ void MountedVolume::give_back(Inode& i, const meta::Removed& removed, const std:
     fail(EIO, "inode {}: the kernel refused to take its pages away from clients; the blocks stay quarantined",
          to_u64(i.ino));
   }
-  finish(s);
+  // No PTE is left, so the caller need not wait for the rest; a crash before it is what the deferred-free list is for.
+  unsettled_.fetch_add(1);
+  MutexLock l(stuck_mutex_);
+  zapped_.push_back(std::move(s));
 }
 
 bool MountedVolume::try_zap(const Stuck& s) {
@@ -152,6 +157,48 @@ void MountedVolume::finish(const Stuck& s) {
   for (Extent e : s.zeros) store_->unreserve(e);
   for (auto* list : {&s.extents, &s.zeros})
     for (Extent e : *list) refill_->add(e);
+}
+
+// On return what was zapped before the call is free, whichever thread freed it (unless
+// others kept zapping all the while).
+void MountedVolume::finish_zapped() {
+  constexpr int kLooks = 100;
+  constexpr std::chrono::milliseconds kLook{10};
+  for (int i = 0; i < kLooks && unsettled_.load() != 0; ++i) {
+    finish_some_zapped();
+    MutexLock l(stuck_mutex_);
+    if (zapped_.empty() && unsettled_.load() != 0) settled_.WaitFor(stuck_mutex_, kLook);
+  }
+}
+
+void MountedVolume::finish_some_zapped() {
+  if (unsettled_.load() == 0) return;
+  std::vector<Stuck> todo;
+  {
+    MutexLock l(stuck_mutex_);
+    todo.swap(zapped_);
+  }
+  for (Stuck& s : todo) {
+    try {
+      finish(s);
+    } catch (const Error&) {  // on the deferred-free list still: tried again by the next invalidate and at mount
+      MutexLock l(stuck_mutex_);
+      stuck_.push_back(std::move(s));
+    }
+    MutexLock l(stuck_mutex_);
+    if (unsettled_.fetch_sub(1) == 1) settled_.SignalAll();
+  }
+}
+
+// Ahead of settle(): who looks for blocks from here on finds them, by finish_zapped() if need be.
+void MountedVolume::freed() {
+  times_freed_.fetch_add(1);
+  if (on_freed_) on_freed_();
+}
+
+meta::Space MountedVolume::space() {
+  finish_zapped();
+  return store_->space();
 }
 
 void MountedVolume::retry_stuck() {

@@ -1,6 +1,8 @@
 #include "pmfs/fs/refill.h"
 
 #include <algorithm>
+#include <chrono>
+#include <utility>
 
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -12,6 +14,9 @@ namespace pmfs {
 
 namespace {
 constexpr size_t kMaxQueue = 1 << 16;      // beyond it a block is zeroed when it is used
+// While blocks are being freed the thread looks by itself, so that no invalidate pays for waking it.
+constexpr std::chrono::milliseconds kLook{1};
+constexpr unsigned kIdleLooks = 50;
 constexpr uint64_t kChunk = kHugeBlocks;   // reserved at a time: what an allocation may miss meanwhile
 }  // namespace
 
@@ -30,15 +35,27 @@ Refill::~Refill() {
 
 void Refill::add(Extent e) {
   if (!thread_.joinable()) return;
-  MutexLock l(mutex_);
-  if (queue_.size() >= kMaxQueue) return;
-  queue_.push_back(e);
-  wake_.Signal();
+  bool wake;
+  {
+    MutexLock l(mutex_);
+    if (queue_.size() >= kMaxQueue) return;
+    queue_.push_back(e);
+    wake = std::exchange(asleep_, false);
+  }
+  if (wake) wake_.Signal();
 }
 
 bool Refill::next(Extent* e) {
   MutexLock l(mutex_);
-  while (queue_.empty() && !stop_.load()) wake_.Wait(mutex_);
+  for (unsigned idle = 0; queue_.empty() && !stop_.load(); ++idle) {
+    if (idle < kIdleLooks) {
+      wake_.WaitFor(mutex_, kLook);
+    } else {
+      asleep_ = true;
+      wake_.Wait(mutex_);
+    }
+  }
+  asleep_ = false;
   if (stop_.load()) return false;
   *e = queue_.front();
   queue_.pop_front();

@@ -32,6 +32,7 @@ class Refill {
   Mutex mutex_{LockRank::kLeaf, "refill"};
   CondVar wake_, idle_;
   std::deque<Extent> queue_ GUARDED_BY(mutex_);
+  bool asleep_ GUARDED_BY(mutex_) = false;  // until add() wakes it
   bool busy_ GUARDED_BY(mutex_) = false;   // a chunk is reserved
   bool pause_ GUARDED_BY(mutex_) = false;  // somebody is short of space
   std::atomic<bool> stop_{false};

@@ -100,6 +100,7 @@ MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptio
 }
 
 MountedVolume::~MountedVolume() {
+  finish_zapped();
   refill_.reset();
   // Free blocks full of canaries, or quarantined ones, are not what a clean mount expects.
   bool stuck;
@@ -140,6 +141,8 @@ void MountedVolume::evict(Inode& i) {
       MutexLock size(i.size_mutex);
       invalidate(i, all, all, 0, Wait::kBlock, BlockEvent::kEvict, 0, [] {});
       store_->free_inode(i.ino);
+      settle();
+      freed();
       return;
     }
     exclusion::InvalidateTicket t;
@@ -160,7 +163,8 @@ void MountedVolume::evict(Inode& i) {
       throw;
     }
     i.exclusion->leave_invalidate(&t);
-    if (on_freed_) on_freed_();
+    settle();
+    freed();
   } catch (const Error&) {
     // Still on the orphan or deferred-free list: the next mount finishes it.
   }
@@ -214,6 +218,7 @@ FileExtent MountedVolume::take_blocks(Inode& i, Pgoff p, uint64_t want, PageRang
       if (e.err() != ENOSPC || tried) throw;
     }
     refill_->quiesce();
+    finish_zapped();
     reclaim();
   }
 }

@@ -38,6 +38,9 @@ struct VolumeOptions {
   bool allow_broken = false;  // accept schemes that are broken on purpose (torture, tests)
   bool canary = false;        // fill freed blocks and check them at reuse
   bool trace = false;         // keep the OwnerMap
+  // Zapped blocks go back to the allocator in settle(), which the server calls when the caller has been answered;
+  // else before the operation returns.
+  bool free_in_settle = false;
 };
 
 struct VolumeCounters {
@@ -88,8 +91,12 @@ class MountedVolume {
   uint64_t reclaim();
   // Reserved blocks for `i`; an ENOSPC is first answered by reclaim(). Throws Error(ENOSPC).
   FileExtent take_blocks(Inode& i, Pgoff p, uint64_t want, PageRange hole, const std::optional<FileExtent>& before);
-  // Something was freed: called after each operation that did, with no lock held.
+  // Finishes what free_in_settle left to do; whoever is short of blocks or asks for space() does it too.
+  void settle() { finish_some_zapped(); }
+  meta::Space space();
+  // Something was freed: called at the end of each operation that did, with no lock held.
   void on_freed(std::function<void()> f) { on_freed_ = std::move(f); }
+  uint64_t times_freed() const { return times_freed_.load(); }
 
   Region& region() { return *region_; }
   meta::Store& store() { return *store_; }
@@ -121,6 +128,8 @@ class MountedVolume {
                  BlockEvent what, uint64_t client);
   bool try_zap(const Stuck& s);
   void finish(const Stuck& s);
+  void finish_zapped();
+  void finish_some_zapped();
   void retry_stuck();
   void zero_bytes(Inode& i, uint64_t from, uint64_t to);
   void zero_edges(Inode& i, uint64_t offset, uint64_t end, PageRange whole);
@@ -139,9 +148,14 @@ class MountedVolume {
   std::unique_ptr<OwnerMap> owners_;
   InodeTable inodes_;
   VolumeCounters counters_;
+  void freed();
   std::function<void()> on_freed_;
+  std::atomic<uint64_t> times_freed_{0};
   Mutex stuck_mutex_{LockRank::kLeaf, "volume stuck"};
-  std::vector<Stuck> stuck_ GUARDED_BY(stuck_mutex_);  // could not be zapped
+  std::vector<Stuck> stuck_ GUARDED_BY(stuck_mutex_);   // could not be zapped
+  std::vector<Stuck> zapped_ GUARDED_BY(stuck_mutex_);  // settle() frees them
+  std::atomic<size_t> unsettled_{0};                    // of zapped_, and of those that a thread is freeing
+  CondVar settled_;                                     // unsettled_ became 0
   std::unique_ptr<Refill> refill_;                     // last: its thread uses the others
 };
 

@@ -85,11 +85,13 @@ std::unique_ptr<Region> open_shmem_region(const std::filesystem::path& path, uin
          path.string(), st.st_size, blocks << kBlockShift);
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0)
     fail(EBUSY, "region {}: in use by another manager; stop that one first", path.string());
-  return std::make_unique<ShmemRegion>(std::move(fd), path, blocks, o);
+  bool may_be_huge = static_cast<uint64_t>(st.st_blksize) > kBlockSize;  // shmem_getattr() says so
+  return std::make_unique<ShmemRegion>(std::move(fd), path, blocks, may_be_huge, o);
 }
 
-ShmemRegion::ShmemRegion(UniqueFd fd, const std::filesystem::path& path, uint64_t blocks, const RegionOptions& o)
-    : fd_(std::move(fd)), path_(path.string()), blocks_(blocks), options_(o) {
+ShmemRegion::ShmemRegion(UniqueFd fd, const std::filesystem::path& path, uint64_t blocks, bool may_be_huge,
+                         const RegionOptions& o)
+    : fd_(std::move(fd)), path_(path.string()), blocks_(blocks), may_be_huge_(may_be_huge), options_(o) {
   // libpmem2 would ask for msync on tmpfs (page granularity); the region is volatile anyway, so CPU cache
   // lines are the unit, and granularity() says that it was forced.
   ::setenv("PMEM2_FORCE_GRANULARITY", "CACHE_LINE", 1);
@@ -145,6 +147,20 @@ void ShmemRegion::populate(Extent e) {
   }
 }
 
+// Through the file, not the mapping: a block that the manager never touched has no PTE of its own, and the zap is
+// half as long without it.
+void ShmemRegion::fill(Extent e, const FillPage& page) {
+  if (may_be_huge_) populate(e);  // page by page, as the mapping asks; the writes then find them
+  for (uint64_t done = 0; done < e.count;) {
+    uint64_t n = std::min(e.count - done, kFillBlocks);
+    int err = sys().write_at(fd_.get(), page.data(), n << kBlockShift, (e.first + done).bytes());
+    if (err == ENOSPC || err == ENOMEM)
+      fail(ENOSPC, "region {}: the tmpfs under it is full; free space there", path_);
+    if (err != 0) fail(err, "region {}: write of blocks {}+{}: {}", path_, e.first.v, e.count, std::strerror(err));
+    done += n;
+  }
+}
+
 void ShmemRegion::punch(Extent e) {
   int err;
   do err = sys().punch_hole(fd_.get(), e.first.bytes(), e.count << kBlockShift);
@@ -153,9 +169,10 @@ void ShmemRegion::punch(Extent e) {
 }
 
 void ShmemRegion::check_canary(Pfn p) {
-  auto* w = reinterpret_cast<const uint64_t*>(address(p));
-  for (size_t i = 0; i < kBlockSize / 8; ++i)
-    if (__atomic_load_n(&w[i], __ATOMIC_RELAXED) != kCanary) {
+  std::array<uint64_t, kBlockSize / 8> words;
+  ssize_t n = ::pread(fd_.get(), words.data(), kBlockSize, static_cast<off_t>(p.bytes()));
+  for (uint64_t w : words)
+    if (n != kBlockSize || w != kCanary) {
       canary_errors_.fetch_add(1, std::memory_order_relaxed);
       bad_canary_.store(p.v, std::memory_order_relaxed);
       return;
@@ -163,6 +180,7 @@ void ShmemRegion::check_canary(Pfn p) {
 }
 
 void ShmemRegion::make_zero(Extent e) {
+  static const FillPage kZeros{};
   for (uint64_t i = 0; i < e.count;) {
     State s = state(e.first + i);
     uint64_t n = 1;
@@ -179,7 +197,7 @@ void ShmemRegion::make_zero(Extent e) {
         set_state(run, kAbsent);
         [[fallthrough]];
       case kAbsent:
-        populate(run);
+        fill(run, kZeros);
         break;
       case kZeroed:
         break;
@@ -195,14 +213,16 @@ void ShmemRegion::zap(Extent e) {
   punch(e);
   set_state(e, kAbsent);
   if (!options_.canary) return;
+  static const FillPage kCanaries = [] {
+    FillPage p;
+    p.fill(kCanary);
+    return p;
+  }();
   try {
-    populate(e);
+    fill(e, kCanaries);
   } catch (const Error&) {
-    return;  // no room for canaries: the blocks are merely absent
-  }
-  for (uint64_t i = 0; i < e.count; ++i) {
-    auto* w = reinterpret_cast<uint64_t*>(address(e.first + i));
-    std::fill(w, w + kBlockSize / 8, kCanary);
+    set_state(e, kUnknown);  // no room for canaries; some may be there already
+    return;
   }
   set_state(e, kCanaried);
 }

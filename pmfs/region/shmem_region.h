@@ -1,6 +1,7 @@
 // The tmpfs implementation of Region; see shmem_region.cc for what is known of each free block.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <string>
 
@@ -13,7 +14,8 @@ namespace pmfs {
 
 class ShmemRegion final : public Region {
  public:
-  ShmemRegion(UniqueFd fd, const std::filesystem::path& path, uint64_t blocks, const RegionOptions& o);
+  // `may_be_huge`: the tmpfs gives huge folios to writes.
+  ShmemRegion(UniqueFd fd, const std::filesystem::path& path, uint64_t blocks, bool may_be_huge, const RegionOptions& o);
   ~ShmemRegion() override;
   ShmemRegion(const ShmemRegion&) = delete;
   ShmemRegion& operator=(const ShmemRegion&) = delete;
@@ -37,15 +39,21 @@ class ShmemRegion final : public Region {
   Pfn bad_canary() const override { return Pfn(bad_canary_.load(std::memory_order_relaxed)); }
 
  private:
+  // What a fill writes at a time; bounds how long the file's inode lock is held.
+  static constexpr uint64_t kFillBlocks = 16;
+  using FillPage = std::array<uint64_t, kFillBlocks * kBlockSize / 8>;
+
   enum State : uint8_t { kInitial = 0, kUnknown, kAbsent, kZeroed, kOwned, kCanaried };
   State state(Pfn p) const;
   void set_state(Extent e, State s);
   void punch(Extent e);
+  void fill(Extent e, const FillPage& page);
   void check_canary(Pfn p);
 
   UniqueFd fd_;
   const std::string path_;
   const uint64_t blocks_;
+  const bool may_be_huge_;
   const RegionOptions options_;
   pmem2_map* map_ = nullptr;
   std::byte* base_ = nullptr;

@@ -29,7 +29,7 @@ void Dispatcher::require_admin(const Call& c) const {
 }
 
 void Dispatcher::statfs(Call& c) {
-  meta::Space sp = volume_.store().space();
+  meta::Space sp = volume_.space();
   meta::Superblock sb = volume_.superblock();
   WireStatfs w{};
   w.block_size = kBlockSize;

@@ -26,6 +26,8 @@ class Dispatcher {
   Dispatcher(MountedVolume& volume, fault::FaultHandler& faults, Host& host) : volume_(volume), faults_(faults), host_(host) {}
   // The slot's state is kRunning; the reply and the bounce buffer are ours until the caller sets kDone.
   void execute(Session& s, uint32_t slot);
+  // What need not delay the reply: called when it has been given.
+  void settle() { volume_.settle(); }
 
  private:
   struct Call {  // a private copy of the request, and where the answer goes

@@ -35,7 +35,7 @@ Server::Server(const ServerOptions& o) : options_(o) {
          "and access to that device",
          std::strerror(errno));
   fault::probe_kernel(uffd_device_.get());
-  volume_ = std::make_unique<MountedVolume>(o.volume, VolumeOptions{o.exclusion, o.allow_broken, o.canary, o.trace});
+  volume_ = std::make_unique<MountedVolume>(o.volume, VolumeOptions{o.exclusion, o.allow_broken, o.canary, o.trace, true});
   // A description of its own: the one of the region holds the manager's lock on the file.
   std::string self = "/proc/self/fd/" + std::to_string(volume_->region().fd());
   region_fd_ = UniqueFd(::open(self.c_str(), O_RDWR | O_CLOEXEC));
@@ -79,6 +79,7 @@ void Server::start() {
   dispatcher_ = std::make_unique<Dispatcher>(*volume_, *faults_, host_);
   workers_ = std::make_unique<Workers>(*dispatcher_, options_.workers);
   volume_->on_freed([this] {
+    if (!faults_->anyone_starved()) return;
     for (auto& s : sessions()) fault::FaultHandler::space_freed(s->client());
   });
   epoll_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));

@@ -114,6 +114,7 @@ bool Workers::execute_pending(Session& s) {
     dispatcher_.execute(s, i);
     s.last_reply_ns.store(sys().monotonic_ns(), std::memory_order_relaxed);
     if (state.exchange(kDone) & kWaitingBit) futex_wake(&state, INT32_MAX);
+    dispatcher_.settle();
     h.manager_sleeps.store(0);
     any = true;
   }

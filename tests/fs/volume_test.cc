@@ -333,7 +333,7 @@ TEST_CASE("a volume in use names its holder; nonsense is refused") {
   }
   f.v.reset();
   CHECK(error_of([&] { MountedVolume x(f.dir.path() / "none", {}); }) == ENOENT);
-  CHECK(error_of([&] { MountedVolume x(f.path, VolumeOptions{"nonsense", false, false, false}); }) == EINVAL);
+  CHECK(error_of([&] { MountedVolume x(f.path, VolumeOptions{"nonsense"}); }) == EINVAL);
   CHECK(error_of([&] { MountedVolume x(f.path, VolumeOptions{"none", false, false, false}); }) == EINVAL);
   CHECK(error_of([&] { format_volume(f.path, {8192, true, false}); }) == EEXIST);
   CHECK(error_of([&] { format_volume(f.dir.path() / "small", {10, true, false}); }) == EINVAL);

@@ -52,7 +52,7 @@ class Manager {
   // Until no session is left and what they held is given back.
   bool all_gone() {
     for (int i = 0; i < 2000; ++i) {
-      if (server().sessions().empty() && volume().store().space().blocks_reserved == 0) return true;
+      if (server().sessions().empty() && volume().space().blocks_reserved == 0) return true;
       ::usleep(5000);
     }
     return false;

@@ -167,7 +167,7 @@ TEST_CASE("garbage in the ring: every request is answered, nothing of others is 
   liar.reset();
   honest->kill(SIGKILL);
   CHECK(m.all_gone());
-  CHECK(m.volume().store().space().blocks_deferred == 0);
+  CHECK(m.volume().space().blocks_deferred == 0);
   m.check_clean();
 }
 

@@ -34,12 +34,15 @@ class FailingSys final : public Sys {
  public:
   FailingSys() { set_sys(this); }
   ~FailingSys() override { set_sys(nullptr); }
-  std::atomic<int> punch{0}, populate{0}, uffd_eagain{0};
+  std::atomic<int> punch{0}, full{0}, uffd_eagain{0};
   int punch_hole(int fd, uint64_t off, uint64_t n) override {
     return punch > 0 && punch-- > 0 ? EIO : Sys::punch_hole(fd, off, n);
   }
   int populate_write(void* p, size_t n) override {
-    return populate > 0 && populate-- > 0 ? EFAULT : Sys::populate_write(p, n);
+    return full > 0 && full-- > 0 ? EFAULT : Sys::populate_write(p, n);
+  }
+  int write_at(int fd, const void* p, size_t n, uint64_t at) override {
+    return full > 0 && full-- > 0 ? ENOSPC : Sys::write_at(fd, p, n, at);
   }
   int uffd_ioctl(int fd, unsigned long request, void* arg) override {
     if (request == UFFDIO_CONTINUE && uffd_eagain > 0 && uffd_eagain-- > 0) {
@@ -56,7 +59,7 @@ class FailingSys final : public Sys {
 
 TEST_CASE("interleaving 14: last close and unlink while a fault is under way", "[robust]") {
   Two t;
-  uint64_t used = t.m.volume().store().space().blocks_used;
+  uint64_t used = t.m.volume().space().blocks_used;
   CHECK(used == 256);
   pause::Gate gate("fault:before_install");
   t.a->ok("async 1 load m 8192");
@@ -66,10 +69,10 @@ TEST_CASE("interleaving 14: last close and unlink while a fault is under way", "
   t.b->ok("close f");
   t.a->kill(SIGKILL);
   for (int i = 0; i < 2000 && t.m.server().sessions().size() > 1; ++i) ::usleep(5000);
-  CHECK(t.m.volume().store().space().blocks_used == used);  // the fault still holds the inode
+  CHECK(t.m.volume().space().blocks_used == used);  // the fault still holds the inode
   gate.release();
-  for (int i = 0; i < 2000 && t.m.volume().store().space().blocks_used > 0; ++i) ::usleep(5000);
-  CHECK(t.m.volume().store().space().blocks_used == 0);
+  for (int i = 0; i < 2000 && t.m.volume().space().blocks_used > 0; ++i) ::usleep(5000);
+  CHECK(t.m.volume().space().blocks_used == 0);
   CHECK(t.m.volume().store().orphans().empty());
   t.m.check_clean();
 }
@@ -131,7 +134,7 @@ TEST_CASE("interleaving 27: a client killed at each step of a fault leaves the o
     t.b->ok("punch f 0 1048576");
     t.b->kill(SIGKILL);
     CHECK(t.m.all_gone());
-    auto s = t.m.volume().store().space();
+    auto s = t.m.volume().space();
     CHECK(s.blocks_used == t.m.volume().stat("/f").blocks);
     CHECK(s.blocks_deferred == 0);
     t.m.check_clean();
@@ -219,11 +222,11 @@ TEST_CASE("interleaving 26: an error between revoke and free: the file is intact
     CHECK(t.b->cmd("punch f 8192 4096").substr(0, 5) == "err 5");
   }
   CHECK(t.m.inode("/f")->entries.waiters() == 0);
-  CHECK(t.m.volume().store().space().blocks_deferred == 1);  // neither the file's nor free
+  CHECK(t.m.volume().space().blocks_deferred == 1);  // neither the file's nor free
   CHECK(t.a->cmd("load m 4096") == "17");
   CHECK(t.a->cmd("load m 8192") == "0");
   t.b->ok("punch f 12288 4096");  // tries again what was left
-  CHECK(t.m.volume().store().space().blocks_deferred == 0);
+  CHECK(t.m.volume().space().blocks_deferred == 0);
   t.m.check_clean();
 }
 
@@ -300,7 +303,7 @@ TEST_CASE("interleaving 29: a full tmpfs: SIGBUS, not the manager's death", "[ro
   Two t("1048576", false);
   {
     FailingSys sys;
-    sys.populate = 1000;
+    sys.full = 1000;
     CHECK(t.a->cmd("store m 0 1") == "sigbus");
     CHECK(t.b->cmd("write f 65536 4096 1").substr(0, 6) == "err 28");
   }

@@ -73,8 +73,8 @@ TEST_CASE("when all clients are gone nothing is reserved, deferred or zero", "[i
   }
   for (int i = 0; i < 1000 && !m.server().sessions().empty(); ++i) usleep(10000);
   REQUIRE(m.server().sessions().empty());
-  for (int i = 0; i < 1000 && m.volume().store().space().blocks_reserved > 0; ++i) usleep(10000);
-  auto s = m.volume().store().space();
+  for (int i = 0; i < 1000 && m.volume().space().blocks_reserved > 0; ++i) usleep(10000);
+  auto s = m.volume().space();
   CHECK(s.blocks_reserved == 0);
   CHECK(s.blocks_deferred == 0);
   CHECK(m.volume().counters().zero_blocks.get() == 0);

@@ -24,7 +24,7 @@ struct Options {
   uint64_t file_bytes = 8 << 20;
   uint64_t volume_bytes = 512 << 20;
   // By MixOp. Fault-heavy: a touch is a burst of accesses, most of them to pages that were just taken away.
-  std::array<uint32_t, kMixOps> mix = {4000, 600, 80, 60, 60, 60, 10, 6, 6, 20, 6, 60};
+  std::array<uint32_t, kMixOps> mix = {8000, 600, 80, 60, 60, 60, 10, 6, 6, 20, 6, 60};
   double kills = 1, stops = 4;  // per second
   unsigned jitter = 0;
   unsigned pagers = 2, workers = 4;
