@@ -159,6 +159,7 @@ void ShmemRegion::fill(Extent e, const FillPage& page) {
     if (err != 0) fail(err, "region {}: write of blocks {}+{}: {}", path_, e.first.v, e.count, std::strerror(err));
     done += n;
   }
+  drain();
 }
 
 void ShmemRegion::punch(Extent e) {

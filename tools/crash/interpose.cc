@@ -23,10 +23,10 @@ VolumeFiles g_files;
 Recorder* g_recorder = nullptr;
 unsigned g_snapshots = 0;
 
-struct PrivateMapping {  // of the data file, in kPrivate
-  int fd = -1;
+struct DataMapping {  // the whole data file; private in kPrivate
   std::byte* base = nullptr;
   size_t bytes = 0;
+  bool has(uint64_t offset, uint64_t n) const { return base != nullptr && offset + n <= bytes; }
 } g_data;
 
 bool recording() { return g_mode == Mode::kRecord && g_recorder != nullptr; }
@@ -59,7 +59,7 @@ class RecordingSys final : public Sys {
     bool ours = area_of(fd, &area);
     if (ours && recording() && g_recorder->sabotage() == Sabotage::kZap) return 0;
     if (ours && g_mode == Mode::kPrivate) {
-      if (g_data.base == nullptr || offset + bytes > g_data.bytes) return EINVAL;
+      if (!g_data.has(offset, bytes)) return EINVAL;
       std::memset(g_data.base + offset, 0, bytes);
       return 0;
     }
@@ -69,6 +69,22 @@ class RecordingSys final : public Sys {
   int populate_write(void* p, size_t bytes) override {
     if (recording()) g_recorder->kernel_will_store(p, bytes);
     return Sys::populate_write(p, bytes);
+  }
+  // As a copy into the mapping that is flushed; the region fences it.
+  int write_at(int fd, const void* p, size_t bytes, uint64_t offset) override {
+    Area area;
+    if (g_mode == Mode::kPlain || !area_of(fd, &area)) return Sys::write_at(fd, p, bytes, offset);
+    if (area != Area::kData || !g_data.has(offset, bytes)) return EINVAL;
+    std::byte* at = g_data.base + offset;
+    if (g_mode == Mode::kPrivate) {
+      std::memcpy(at, p, bytes);
+      return 0;
+    }
+    if (recording() && g_recorder->sabotage() == Sabotage::kZap) return 0;
+    if (recording()) g_recorder->kernel_will_store(at, bytes);
+    int err = Sys::write_at(fd, p, bytes, offset);
+    flushed(at, bytes);
+    return err;
   }
 };
 
@@ -107,7 +123,7 @@ void* map_volume_file(void* addr, size_t bytes, int prot, int flags, int fd, off
   }
   void* p = raw(flags);
   if (p == MAP_FAILED || !whole) return p;
-  if (g_mode == Mode::kPrivate && area == Area::kData) g_data = {fd, static_cast<std::byte*>(p), bytes};
+  if (area == Area::kData) g_data = {static_cast<std::byte*>(p), bytes};
   if (recording()) g_recorder->add_area(area, static_cast<std::byte*>(p), static_cast<size_t>(st.st_size));
   return p;
 }

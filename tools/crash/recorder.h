@@ -36,7 +36,7 @@ enum class Sabotage : uint8_t {
   kDataFlush,  // file data is not flushed
   kDataOrder,  // file data becomes durable when the operation ends: its metadata first
   kSnapshot,   // some of the undo snapshots are missing (interpose.cc)
-  kZap,        // holes are not punched (interpose.cc)
+  kZap,        // holes are not punched, new blocks not zeroed (interpose.cc)
 };
 
 class Recorder {
