@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 
 #include "pmfs/base/error.h"
+#include "pmfs/base/lock_order.h"
 
 namespace pmfs::fault {
 
@@ -51,6 +52,7 @@ void Pagers::remove(Client& c) {
 
 void Pagers::run() {
   while (!stop_.load()) {
+    lock_order::assert_none_held("pager");
     epoll_event e;
     int n = ::epoll_wait(epoll_.get(), &e, 1, -1);
     if (n <= 0 || e.data.u64 == kStopId) continue;

@@ -13,6 +13,7 @@
 #include <spdlog/spdlog.h>
 
 #include "pmfs/base/error.h"
+#include "pmfs/base/lock_order.h"
 #include "pmfs/base/pause.h"
 #include "pmfs/base/sys.h"
 #include "pmfs/fault/probe.h"
@@ -141,6 +142,7 @@ std::vector<std::shared_ptr<Session>> Server::sessions() {
 
 void Server::run() {
   while (!stop_.load()) {
+    lock_order::assert_none_held("control thread");
     epoll_event e;
     int n = ::epoll_wait(epoll_.get(), &e, 1, 1000);
     expire_forks(false);

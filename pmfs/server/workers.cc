@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 
 #include "pmfs/base/error.h"
+#include "pmfs/base/lock_order.h"
 #include "pmfs/base/sys.h"
 
 namespace pmfs::server {
@@ -58,6 +59,7 @@ void Workers::remove(const Session& s) {
 
 void Workers::run() {
   while (!stop_.load()) {
+    lock_order::assert_none_held("worker");
     epoll_event e;
     int n = ::epoll_wait(epoll_.get(), &e, 1, -1);
     if (n <= 0 || e.data.u64 == kStopId) continue;

@@ -7,13 +7,11 @@
 #include <random>
 
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include "pmfs/proto/control.h"
 #include "pmfs/proto/ring.h"
+#include "tests/support/raw_client.h"
 
 using namespace pmfs;
 using namespace pmfs::proto;
@@ -25,61 +23,6 @@ uint64_t messages(uint64_t usual) {  // PMFS_FUZZ_MESSAGES for the long run
   const char* s = std::getenv("PMFS_FUZZ_MESSAGES");
   return s ? std::strtoull(s, nullptr, 10) : usual;
 }
-
-UniqueFd raw_socket(const std::string& volume) {
-  UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  sockaddr_un a{};
-  a.sun_family = AF_UNIX;
-  (volume + "/" + kSocketName).copy(a.sun_path, sizeof a.sun_path - 1);
-  REQUIRE(::connect(fd.get(), reinterpret_cast<sockaddr*>(&a), sizeof a) == 0);
-  return fd;
-}
-
-// A client that has shaken hands and then does as it likes.
-struct Liar {
-  UniqueFd socket, uffd, doorbell;
-  std::unique_ptr<Ring> ring;
-  explicit Liar(const std::string& volume) : socket(raw_socket(volume)) {
-    REQUIRE(send_message(socket.get(), Control::kHello, 1, HelloRequest{}) == 0);
-    ControlMessage m;
-    REQUIRE(recv_control(socket.get(), &m).status == RecvStatus::kOk);
-    auto r = m.as<HelloReply>(Control::kWelcome, 5);
-    REQUIRE(r);
-    uffd = UniqueFd(::ioctl(m.fds[0].get(), USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK));
-    uffdio_api api{};
-    api.api = UFFD_API;
-    api.features = r->uffd_features;
-    REQUIRE(::ioctl(uffd.get(), UFFDIO_API, &api) == 0);
-    ring = std::make_unique<Ring>(m.fds[2].get());
-    doorbell = std::move(m.fds[3]);
-    const int fds[] = {uffd.get()};
-    REQUIRE(send_message(socket.get(), Control::kUffd, 2, ControlHeader{}, fds) == 0);
-    REQUIRE(recv_control(socket.get(), &m).status == RecvStatus::kOk);
-    REQUIRE(m.type() == Control::kOk);
-  }
-  void ring_bell() {
-    uint64_t one = 1;
-    REQUIRE(::write(doorbell.get(), &one, sizeof one) == sizeof one);
-  }
-  // One request with whatever is in it; waits for the answer.
-  int32_t ask(uint32_t slot, const Request& r) {
-    Slot& s = ring->slot(slot);
-    std::memcpy(&s.request, &r, sizeof r);
-    s.state.store(kPending);
-    if (ring->header().manager_sleeps.load()) ring_bell();
-    for (int i = 0; i < 20000; ++i) {
-      uint32_t v = s.state.load();
-      if (v == kDone) break;
-      if (i < 200) continue;
-      s.state.compare_exchange_strong(v, v | kWaitingBit);
-      futex_wait(&s.state, v | kWaitingBit, 1'000'000);
-    }
-    REQUIRE(s.state.load() == kDone);
-    int32_t err = s.reply.err;
-    s.state.store(kFree);
-    return err;
-  }
-};
 
 }  // namespace
 
@@ -118,7 +61,7 @@ TEST_CASE("garbage in the ring: every request is answered, nothing of others is 
   honest->ok("open f /honest rwc");
   CHECK(honest->cmd("write f 0 65536 42") == "65536");
   honest->ok("map f m 0 65536");
-  auto liar = std::make_unique<Liar>(m.path());
+  auto liar = std::make_unique<RawClient>(m.path());
   std::mt19937_64 rng(2);
   const uint64_t n = messages(20000);
   const char* paths[] = {"/x", "/x/y", "", "/", "//", "/..", "relative", "/d", "/d/z"};
@@ -158,7 +101,7 @@ TEST_CASE("garbage in the ring: every request is answered, nothing of others is 
       liar->ring_bell();
       liar->ring->slot(slot).state.store(kFree);
     }
-    refused += liar->ask(slot, r) != 0;
+    refused += liar->ask(slot, r).err != 0;
   }
   CHECK(refused > n / 4);
   CHECK(refused < n);

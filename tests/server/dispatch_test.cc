@@ -1,0 +1,128 @@
+// Requests in the ring: each field is checked, an error has its errno and a sentence, and one slot's trouble is not
+// another's.
+#include <cstring>
+#include <limits>
+#include <thread>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "tests/server/server_fixture.h"
+
+using namespace pmfs;
+using namespace pmfs::proto;
+using namespace pmfs::test;
+
+namespace {
+
+Request request(Op op, uint32_t handle = 0, uint64_t a0 = 0, uint64_t a1 = 0, uint64_t a2 = 0, uint64_t a3 = 0) {
+  Request r{};
+  r.op = static_cast<uint16_t>(op);
+  r.version = kVersion;
+  r.handle = handle;
+  r.a0 = a0;
+  r.a1 = a1;
+  r.a2 = a2;
+  r.a3 = a3;
+  return r;
+}
+
+struct Client : ServerFixture, RawClient {
+  uint32_t file, read_only;
+  Client() : RawClient(path) {
+    file = RawClient::ask(Op::kOpen, "/f", O_RDWR | O_CREAT, 0644).handle;
+    read_only = RawClient::ask(Op::kOpen, "/f", O_RDONLY).handle;
+  }
+};
+
+constexpr uint64_t kMax = std::numeric_limits<uint64_t>::max();
+
+}  // namespace
+
+TEST_CASE("what no client of this version sends is EPROTO and counted") {
+  Client c;
+  Request old = request(Op::kNop);
+  old.version = kVersion + 1;
+  CHECK(c.ask(0, old).err == EPROTO);
+  Request flags = request(Op::kNop);
+  flags.flags = 0x80;
+  CHECK(c.ask(0, flags).err == EPROTO);
+  CHECK(c.ask(0, request(Op::kRead, c.file, 0, kBounceBytes + 1)).err == EPROTO);
+  CHECK(c.ask(0, request(Op::kWrite, c.file, 0, 1, 2)).err == EPROTO);
+  Request lonely = request(Op::kStat);
+  lonely.path2_len = 1;
+  CHECK(c.ask(0, lonely).err == EPROTO);
+  CHECK(c.ask(0, request(static_cast<Op>(60000))).err == ENOSYS);
+  WireCounters counters;
+  CHECK(c.RawClient::ask(Op::kCounters).err == 0);
+  std::memcpy(&counters, c.ring->bounce(0), sizeof counters);
+  CHECK(counters.protocol_errors == 5);
+}
+
+TEST_CASE("handles: none, closed, opened for the other thing") {
+  Client c;
+  CHECK(c.ask(0, request(Op::kStat, 999)).err == EBADF);
+  const Reply r = c.ask(3, request(Op::kWrite, c.read_only, 0, 1));
+  CHECK(r.err == EBADF);
+  CHECK(c.message(3, r).find("writing") != std::string::npos);
+  CHECK(c.ask(0, request(Op::kTruncate, c.read_only, 1)).err == EBADF);
+  CHECK(c.ask(0, request(Op::kClose, c.read_only)).err == 0);
+  CHECK(c.ask(0, request(Op::kClose, c.read_only)).err == EBADF);
+  CHECK(c.ask(0, request(Op::kWrite, c.file, 0, 1)).err == 0);  // the other one is as it was
+}
+
+TEST_CASE("map: every odd address, offset, length and protection has its errno, and leaves no mapping") {
+  Client c;
+  constexpr uint64_t kVa = uint64_t{1} << 32;
+  CHECK(c.ask(0, request(Op::kMap, c.file, kVa + 1, 0, kBlockSize, PROT_READ)).err == EINVAL);
+  CHECK(c.ask(0, request(Op::kMap, c.file, kVa, 1, kBlockSize, PROT_READ)).err == EINVAL);
+  CHECK(c.ask(0, request(Op::kMap, c.file, kVa, 0, 0, PROT_READ)).err == EINVAL);
+  CHECK(c.ask(0, request(Op::kMap, c.file, uint64_t{1} << 47, 0, kBlockSize, PROT_READ)).err == EINVAL);
+  CHECK(c.ask(0, request(Op::kMap, c.file, kVa, 0, kMax & ~(kBlockSize - 1), PROT_READ)).err == EINVAL);
+  CHECK(c.ask(0, request(Op::kMap, c.file, kVa, kMax & ~(kBlockSize - 1), kBlockSize, PROT_READ)).err == EOVERFLOW);
+  CHECK(c.ask(0, request(Op::kMap, c.file, kVa, 0, kBlockSize, PROT_READ | PROT_EXEC)).err == EINVAL);
+  CHECK(c.ask(0, request(Op::kMap, c.read_only, kVa, 0, kBlockSize, PROT_READ | PROT_WRITE)).err == EACCES);
+  CHECK(c.ask(0, request(Op::kUnmap, 0, 1)).err == EINVAL);
+  CHECK(c.server->sessions().at(0)->client().mappings().empty());
+}
+
+TEST_CASE("offsets and lengths at the edge of 64 bits") {
+  Client c;
+  CHECK(c.ask(0, request(Op::kTruncate, c.file, kMax)).err == EFBIG);
+  CHECK(c.ask(0, request(Op::kPunch, c.file, kMax - 1, 2)).err == EFBIG);
+  CHECK(c.ask(0, request(Op::kPunch, c.file, 0, 0)).err == EINVAL);
+  CHECK(c.ask(0, request(Op::kZeroRange, c.file, 4096, kMax)).err == EFBIG);
+  CHECK(c.ask(0, request(Op::kPreallocate, c.file, 0, kMax)).err == EFBIG);
+  CHECK(c.ask(0, request(Op::kPreallocate, c.file, 0, uint64_t{1} << 40)).err == ENOSPC);
+  CHECK(c.ask(0, request(Op::kWrite, c.file, kMax - 4095, 4096)).err == EFBIG);
+  CHECK(c.ask(0, request(Op::kRead, c.file, kMax - 4095, 4096)).v0 == 0);
+  CHECK(c.ask(0, request(Op::kExtents, c.file, kMax)).err == EINVAL);
+  CHECK(c.RawClient::ask(Op::kStat, "/f").attr.size == 0);
+}
+
+TEST_CASE("an open with flags that are not supported says which") {
+  Client c;
+  const Reply r = c.RawClient::ask(Op::kOpen, "/g", O_RDWR | O_CREAT | O_DIRECTORY, 0644);
+  CHECK(r.err == EINVAL);
+  CHECK(c.message(0, r).find("flags") != std::string::npos);
+  CHECK(c.RawClient::ask(Op::kOpen, "/g", O_ACCMODE).err == EINVAL);
+  CHECK(c.RawClient::ask(Op::kStat, "/g").err == ENOENT);  // nothing was made
+}
+
+TEST_CASE("several slots at once: each request is answered in its own") {
+  Client c;
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong{0};
+  for (uint32_t slot = 0; slot < 8; ++slot) {
+    threads.emplace_back([&, slot] {
+      for (uint64_t i = 0; i < 200; ++i) {
+        const Reply written = c.ask(slot, request(Op::kWrite, c.file, (slot * 200 + i) * 8, 8));
+        if (written.err != 0 || written.v1 != (slot * 200 + i) * 8) ++wrong;
+        if (c.ask(slot, request(Op::kStat, 999)).err != EBADF) ++wrong;
+      }
+    });
+  }
+  for (auto& t : threads) t.join();
+  CHECK(wrong == 0);
+  CHECK(c.RawClient::ask(Op::kStat, "/f").attr.size == 8 * 200 * 8);
+}
