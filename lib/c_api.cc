@@ -1,83 +1,26 @@
 // The C API over the C++ one: error codes instead of exceptions, small integers instead of File objects.
+#include "lib/c_api.h"
+
 #include <linux/falloc.h>
 
-#include <cerrno>
-#include <memory>
-#include <new>
-#include <vector>
-
-#include "lib/fork.h"
 #include "lib/mapping.h"
-#include "pmfs/base/error.h"
-#include "pmfs/pmfs.h"
 
-struct pmfs_volume {
-  pmfs::Volume volume;
-};
-
+namespace pmfs::c_api {
 namespace {
-using pmfs::fail;
-
-// fd -> File. Fd 0 is never given out. Locked inside a ForkGate::Pass, so that a fork never meets it locked.
-class FdTable {
- public:
-  int add(std::shared_ptr<pmfs::File> f) {
-    pmfs::ForkGate::Pass pass;
-    pmfs::MutexLock l(mutex_);
-    size_t i = 1;
-    while (i < files_.size() && files_[i]) ++i;
-    if (i >= files_.size()) files_.resize(i + 1);
-    files_[i] = std::move(f);
-    return static_cast<int>(i);
-  }
-  std::shared_ptr<pmfs::File> get(int fd) {
-    pmfs::ForkGate::Pass pass;
-    pmfs::MutexLock l(mutex_);
-    check(fd);
-    return files_[static_cast<size_t>(fd)];
-  }
-  std::shared_ptr<pmfs::File> remove(int fd) {
-    pmfs::ForkGate::Pass pass;
-    pmfs::MutexLock l(mutex_);
-    check(fd);
-    return std::move(files_[static_cast<size_t>(fd)]);
-  }
-
- private:
-  void check(int fd) REQUIRES(mutex_) {
-    if (fd < 0 || static_cast<size_t>(fd) >= files_.size() || !files_[static_cast<size_t>(fd)]) {
-      fail(EBADF, "{} is not an open pmfs file", fd);
-    }
-  }
-  pmfs::Mutex mutex_{pmfs::LockRank::kLeaf, "C fd table"};
-  std::vector<std::shared_ptr<pmfs::File>> files_ GUARDED_BY(mutex_);
-};
+thread_local std::string t_error;
+}
 
 FdTable& fds() {
   static FdTable* t = new FdTable;
   return *t;
 }
 
-thread_local std::string t_error;
-
-// Runs body; on an exception: errno, the sentence, and `failed`.
-template <class T, class Body>
-T guarded(T failed, Body&& body) noexcept {
-  int err;
+void set_error(const char* sentence) noexcept {
   try {
-    return body();
-  } catch (const pmfs::Error& e) {
-    err = e.err();
-    t_error = e.what();
+    t_error = sentence;
   } catch (const std::bad_alloc&) {
-    err = ENOMEM;
-    t_error = "out of memory";
-  } catch (const std::exception& e) {
-    err = EIO;
-    t_error = e.what();
+    t_error.clear();
   }
-  errno = err;
-  return failed;
 }
 
 uint64_t position(off_t v, const char* what) {
@@ -85,12 +28,13 @@ uint64_t position(off_t v, const char* what) {
   return static_cast<uint64_t>(v);
 }
 
-void fill(const pmfs::Stat& s, struct stat* st) {
+void fill(const Stat& s, struct stat* st) {
   *st = {};
   auto ts = [](int64_t ns) {
+    constexpr int64_t kSecond = 1'000'000'000;
     timespec t{};
-    t.tv_sec = ns / 1'000'000'000;
-    t.tv_nsec = ns % 1'000'000'000;
+    t.tv_nsec = (ns % kSecond + kSecond) % kSecond;  // never negative, before 1970 either
+    t.tv_sec = (ns - t.tv_nsec) / kSecond;
     return t;
   };
   st->st_ino = s.ino;
@@ -106,21 +50,10 @@ void fill(const pmfs::Stat& s, struct stat* st) {
   st->st_ctim = ts(s.ctime_ns);
 }
 
-const char* path_or_fail(const char* path) {
-  if (path == nullptr) fail(EFAULT, "a null path");
-  return path;
-}
+}  // namespace pmfs::c_api
 
-template <class Body>
-int on_path(pmfs_volume* v, const char* path, Body&& body) {
-  return guarded(-1, [&] {
-    if (v == nullptr) fail(EINVAL, "a null volume");
-    body(v->volume, path_or_fail(path));
-    return 0;
-  });
-}
-
-}  // namespace
+using namespace pmfs::c_api;
+using pmfs::fail;
 
 extern "C" {
 
@@ -245,6 +178,6 @@ int pmfs_rename(pmfs_volume* v, const char* from, const char* to) {
 
 void pmfs_persist(const void* p, size_t bytes) { pmfs::persist(p, bytes); }
 
-const char* pmfs_strerror(void) { return t_error.c_str(); }
+const char* pmfs_strerror(void) { return pmfs::c_api::t_error.c_str(); }
 
 }  // extern "C"

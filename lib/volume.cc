@@ -60,8 +60,10 @@ File Volume::open(std::string_view path, int flags, unsigned mode) {
   return f;
 }
 
-Stat Volume::stat(std::string_view path) {
-  return to_stat(session_->call_path(make_request(proto::Op::kStat), path).attr);
+Stat Volume::stat(std::string_view path, Follow last) {
+  proto::Request r = make_request(proto::Op::kStat);
+  r.a0 = last == Follow::kNo ? proto::kNoFollow : 0;
+  return to_stat(session_->call_path(r, path).attr);
 }
 
 void Volume::mkdir(std::string_view path, unsigned mode) {
@@ -74,8 +76,10 @@ void Volume::rmdir(std::string_view path) { session_->call_path(make_request(pro
 
 void Volume::unlink(std::string_view path) { session_->call_path(make_request(proto::Op::kUnlink), path); }
 
-void Volume::rename(std::string_view from, std::string_view to) {
-  session_->call_path(make_request(proto::Op::kRename), from, to);
+void Volume::rename(std::string_view from, std::string_view to, unsigned flags) {
+  proto::Request r = make_request(proto::Op::kRename);
+  r.a0 = flags;
+  session_->call_path(r, from, to);
 }
 
 std::vector<Dirent> Volume::list(std::string_view path) {

@@ -34,6 +34,36 @@ int pmfs_mkdir(pmfs_volume* v, const char* path, mode_t mode);
 int pmfs_rmdir(pmfs_volume* v, const char* path);
 int pmfs_unlink(pmfs_volume* v, const char* path);
 int pmfs_rename(pmfs_volume* v, const char* from, const char* to);
+int pmfs_rename2(pmfs_volume* v, const char* from, const char* to, unsigned flags); /* RENAME_NOREPLACE, _EXCHANGE */
+int pmfs_mknod(pmfs_volume* v, const char* path, mode_t mode); /* EPERM: anything but a regular file */
+int pmfs_link(pmfs_volume* v, const char* from, const char* to);
+int pmfs_symlink(pmfs_volume* v, const char* target, const char* path);
+ssize_t pmfs_readlink(pmfs_volume* v, const char* path, char* buf, size_t n); /* no NUL; cut to n bytes */
+int pmfs_lstat(pmfs_volume* v, const char* path, struct stat* st);
+
+/* Attributes. uid and gid: -1 leaves them. Times as utimensat: {access, modification}, UTIME_NOW, UTIME_OMIT, NULL. */
+int pmfs_chmod(pmfs_volume* v, const char* path, mode_t mode);
+int pmfs_fchmod(int fd, mode_t mode);
+int pmfs_chown(pmfs_volume* v, const char* path, uid_t uid, gid_t gid);
+int pmfs_lchown(pmfs_volume* v, const char* path, uid_t uid, gid_t gid);
+int pmfs_fchown(int fd, uid_t uid, gid_t gid);
+int pmfs_utimens(pmfs_volume* v, const char* path, const struct timespec times[2]);
+int pmfs_lutimens(pmfs_volume* v, const char* path, const struct timespec times[2]);
+int pmfs_futimens(int fd, const struct timespec times[2]);
+
+/* Extended attributes, as the system calls of these names: n = 0 asks for the size, ERANGE: the buffer is too small. */
+int pmfs_setxattr(pmfs_volume* v, const char* path, const char* name, const void* value, size_t n, int flags);
+int pmfs_lsetxattr(pmfs_volume* v, const char* path, const char* name, const void* value, size_t n, int flags);
+int pmfs_fsetxattr(int fd, const char* name, const void* value, size_t n, int flags);
+ssize_t pmfs_getxattr(pmfs_volume* v, const char* path, const char* name, void* value, size_t n);
+ssize_t pmfs_lgetxattr(pmfs_volume* v, const char* path, const char* name, void* value, size_t n);
+ssize_t pmfs_fgetxattr(int fd, const char* name, void* value, size_t n);
+ssize_t pmfs_listxattr(pmfs_volume* v, const char* path, char* list, size_t n);
+ssize_t pmfs_llistxattr(pmfs_volume* v, const char* path, char* list, size_t n);
+ssize_t pmfs_flistxattr(int fd, char* list, size_t n);
+int pmfs_removexattr(pmfs_volume* v, const char* path, const char* name);
+int pmfs_lremovexattr(pmfs_volume* v, const char* path, const char* name);
+int pmfs_fremovexattr(int fd, const char* name);
 
 void pmfs_persist(const void* p, size_t bytes); /* no system call */
 const char* pmfs_strerror(void);

@@ -34,6 +34,13 @@ struct Stat {
   int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
   uint32_t mode, uid, gid, nlink;
 };
+// What to change; the rest stays.
+struct AttrChange {
+  static constexpr int64_t kNow = INT64_MIN + 1;  // as a time: the manager's clock
+  std::optional<unsigned> mode, uid, gid;         // mode: permission bits
+  std::optional<int64_t> atime_ns, mtime_ns;
+};
+enum class Follow : bool { kNo, kYes };  // a symbolic link that is the last component of the path
 struct ExtentInfo {  // in 4 KiB pages of the file and blocks of the region
   uint64_t pgoff, pfn, count;
   bool unwritten;
@@ -100,6 +107,12 @@ class File {
   void preallocate(uint64_t offset, uint64_t length, bool keep_size = false);
   void fsync();
   Stat stat();
+  void set_attr(const AttrChange& change);  // EPERM
+  // Extended attributes, as Volume's by path.
+  void set_xattr(std::string_view name, std::span<const std::byte> value, int flags = 0);
+  std::vector<std::byte> get_xattr(std::string_view name);
+  std::vector<std::string> list_xattrs();
+  void remove_xattr(std::string_view name);
   std::vector<ExtentInfo> extents();
   void close();
   uint32_t handle() const { return handle_; }
@@ -115,12 +128,26 @@ class Volume {
  public:
   // Connects to the manager that serves the volume directory. ENOENT, ECONNREFUSED (no manager), EACCES, EPROTO.
   explicit Volume(const std::string& path);
+  // Paths are absolute within the volume, and so is an absolute target of a symbolic link; ELOOP after 40 links.
   File open(std::string_view path, int flags, unsigned mode = 0644);
-  Stat stat(std::string_view path);
+  Stat stat(std::string_view path, Follow last = Follow::kYes);
   void mkdir(std::string_view path, unsigned mode = 0755);
+  void mknod(std::string_view path, unsigned mode);  // EPERM: a special file; there are none in a volume
   void rmdir(std::string_view path);
   void unlink(std::string_view path);
-  void rename(std::string_view from, std::string_view to);
+  // Atomic. flags: RENAME_NOREPLACE (EEXIST), or RENAME_EXCHANGE (both names stay and change places).
+  void rename(std::string_view from, std::string_view to, unsigned flags = 0);
+  void link(std::string_view from, std::string_view to, Follow last = Follow::kNo);  // EPERM: a directory; EMLINK
+  void symlink(std::string_view target, std::string_view path);
+  std::string readlink(std::string_view path);
+  void set_attr(std::string_view path, const AttrChange& change, Follow last = Follow::kYes);  // EPERM
+  // Extended attributes: user.*, and for root security.* and trusted.*. flags: XATTR_CREATE, XATTR_REPLACE. ENODATA,
+  // EEXIST, E2BIG, ERANGE, ENOSPC, EOPNOTSUPP (another prefix).
+  void set_xattr(std::string_view path, std::string_view name, std::span<const std::byte> value, int flags = 0,
+                 Follow last = Follow::kYes);
+  std::vector<std::byte> get_xattr(std::string_view path, std::string_view name, Follow last = Follow::kYes);
+  std::vector<std::string> list_xattrs(std::string_view path, Follow last = Follow::kYes);
+  void remove_xattr(std::string_view path, std::string_view name, Follow last = Follow::kYes);
   std::vector<Dirent> list(std::string_view path);
   void truncate(std::string_view path, uint64_t size);
   void punch(std::string_view path, uint64_t offset, uint64_t length);

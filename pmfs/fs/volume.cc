@@ -83,6 +83,7 @@ MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptio
       inodes_(
           [this](Ino ino) {
             meta::InodeAttr a = store_->getattr(ino);
+            if (S_ISLNK(a.mode)) fail(ELOOP, "inode {}: is a symbolic link", to_u64(ino));
             if (!S_ISREG(a.mode)) fail(EISDIR, "inode {}: is a directory", to_u64(ino));
             return std::make_shared<Inode>(ino, a.size, *scheme_, *store_);
           },
@@ -123,7 +124,7 @@ void MountedVolume::recover() {
     store_->finish_free(r.id);
   }
   for (Ino ino : store_->orphans()) {
-    if (S_ISDIR(store_->getattr(ino).mode)) {
+    if (!S_ISREG(store_->getattr(ino).mode)) {
       store_->free_inode(ino);
       continue;
     }

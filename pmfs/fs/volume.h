@@ -17,6 +17,7 @@
 #include "pmfs/fs/inode.h"
 #include "pmfs/fs/inode_table.h"
 #include "pmfs/fs/owner_map.h"
+#include "pmfs/fs/path_walk.h"
 #include "pmfs/meta/store.h"
 #include "pmfs/region/region.h"
 
@@ -57,15 +58,33 @@ class MountedVolume {
   MountedVolume(const MountedVolume&) = delete;
   MountedVolume& operator=(const MountedVolume&) = delete;
 
-  // --- paths: absolute, '/'-separated; "" components are skipped, "." and ".." resolved
-  std::shared_ptr<Inode> open(std::string_view path, int flags, uint32_t mode, uint32_t uid, uint32_t gid);
-  void mkdir(std::string_view path, uint32_t mode, uint32_t uid, uint32_t gid);
-  void rmdir(std::string_view path);
-  void unlink(std::string_view path);
-  void rename(std::string_view from, std::string_view to);
+  // --- paths: see path_walk.h. `who` asks: the owner of what is made, and what sticky directories look at.
+  using Credentials = meta::Credentials;
+  // O_CREAT, O_EXCL, O_TRUNC, O_NOFOLLOW (ELOOP) and the access mode count. A reference, to be given back by put().
+  std::shared_ptr<Inode> open(std::string_view path, int flags, uint32_t mode, const Credentials& who);
+  std::shared_ptr<Inode> open(std::string_view path, int flags, uint32_t mode, uint32_t uid, uint32_t gid) {
+    return open(path, flags, mode, Credentials{uid, gid});
+  }
+  void mkdir(std::string_view path, uint32_t mode, const Credentials& who);
+  void mkdir(std::string_view path, uint32_t mode, uint32_t uid, uint32_t gid) {
+    mkdir(path, mode, Credentials{uid, gid});
+  }
+  void mknod(std::string_view path, uint32_t mode, const Credentials& who);  // EPERM: anything but a regular file
+  void symlink(std::string_view target, std::string_view path, const Credentials& who = {});
+  std::string readlink(std::string_view path);
+  void link(std::string_view from, std::string_view to, FollowLast last = FollowLast::kNo, const Credentials& who = {});
+  void rmdir(std::string_view path, const Credentials& who = {});
+  void unlink(std::string_view path, const Credentials& who = {});
+  void rename(std::string_view from, std::string_view to, uint32_t flags = 0, const Credentials& who = {});
   std::vector<meta::DirEntry> list(std::string_view path, uint64_t cookie, size_t max);
-  meta::InodeAttr stat(std::string_view path);
-  Ino lookup(std::string_view path);
+  meta::InodeAttr stat(std::string_view path, FollowLast last = FollowLast::kYes);
+  Ino lookup(std::string_view path, FollowLast last = FollowLast::kYes);
+  // A regular file comes with a reference, to be given back by put(): its number means it until then.
+  struct Found {
+    Ino ino;
+    std::shared_ptr<Inode> file;
+  };
+  Found find(std::string_view path, FollowLast last);
 
   // --- references on an Inode from open()
   std::shared_ptr<Inode> get(Ino ino) { return inodes_.get(ino); }
@@ -109,11 +128,7 @@ class MountedVolume {
 
  private:
   friend class BlockRun;
-  struct Parent {
-    Ino dir;
-    std::string name;
-  };
-  Parent resolve_parent(std::string_view path);
+  std::shared_ptr<Inode> open_or_create(std::string_view path, int flags, uint32_t mode, const Credentials& who);
   void recover();
   void evict(Inode& i);
   void unlinked(const meta::Unlinked& u);

@@ -4,6 +4,7 @@
 #include "pmfs/meta/directory.h"
 #include "pmfs/meta/store_impl.h"
 #include "pmfs/meta/superblock.h"
+#include "pmfs/meta/xattrs.h"
 
 namespace pmfs::meta {
 namespace {
@@ -110,7 +111,14 @@ class Checker {
     if (i->state == InodeMedia::kFree) return;
     std::string who = fmt::format("inode {}", n);
     if (i->state > InodeMedia::kOrphan) add("{}: state {} is unknown", who, i->state);
-    if (!S_ISDIR(i->mode) && !S_ISREG(i->mode)) add("{}: mode {:o} is of no known type", who, i->mode);
+    if (!S_ISDIR(i->mode) && !S_ISREG(i->mode) && !S_ISLNK(i->mode)) {
+      add("{}: mode {:o} is of no known type", who, i->mode);
+    }
+    Xattrs(m_, i).check(who, &findings_);
+    if (S_ISLNK(i->mode) != bool(i->target) ||
+        (S_ISLNK(i->mode) && (i->size == 0 || i->size > kMaxSymlink || !inside(i->target.off, i->size)))) {
+      add("{}: the target of a symbolic link is damaged", who);
+    }
     if (!BTree(m_.pop, &i->map).check(who, m_.root->sb.pool_bytes, &findings_)) return;
     if (S_ISDIR(i->mode))
       check_entries(n, i);

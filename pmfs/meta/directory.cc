@@ -7,8 +7,8 @@
 
 namespace pmfs::meta {
 
-uint64_t Directory::hash_of(std::string_view name) const {
-  const SuperblockMedia& sb = m_.root->sb;
+uint64_t Directory::hash_of(const Media& m, std::string_view name) {
+  const SuperblockMedia& sb = m.root->sb;
   uint64_t h = siphash(sb.hash_key, name) >> (64 - sb.hash_bits);
   return std::max<uint64_t>(h, 1) * kSequence;
 }

@@ -36,7 +36,9 @@ class Directory {
   }
 
   static constexpr uint64_t kSequence = 256;
-  uint64_t hash_of(std::string_view name) const;  // lowest 8 bits 0; neither 0 nor above INT64_MAX
+  // Lowest 8 bits 0; neither 0 nor above INT64_MAX. Extended attributes are keyed alike.
+  static uint64_t hash_of(const Media& m, std::string_view name);
+  uint64_t hash_of(std::string_view name) const { return hash_of(m_, name); }
 
  private:
   std::string_view name_of(const Record& r) const;

@@ -76,12 +76,47 @@ struct Tree {
 };
 
 // --- inodes
-// Extent record: key pgoff, a pfn, b count | kUnwritten. Directory record: key hash and sequence number
+// Extent record: key pgoff, a pfn, b count | kUnwritten | kSharedExtent. Directory record: key hash and sequence number
 // (directory.h), a offset of a Name, b ino.
 inline constexpr uint64_t kUnwritten = uint64_t{1} << 63;
+inline constexpr uint64_t kSharedExtent = uint64_t{1} << 62;  // other files may have the blocks too
+
+struct Name {
+  static constexpr uint64_t kType = 5;
+  uint16_t length;
+  char bytes[6];  // and more: length bytes
+};
+static_assert(sizeof(Name) == 8 && offsetof(Name, bytes) == 2);
+
+// The target of a symbolic link; its length is the inode's size.
+struct SymlinkMedia {
+  static constexpr uint64_t kType = 11;
+  char bytes[8];  // and more
+};
+
+// One extended attribute: the name, then the value as far as it fits; the rest in pages.
+struct XattrPage {
+  static constexpr uint64_t kType = 13;
+  static constexpr size_t kBytes = kPageBytes - 8;
+  persistent_ptr<XattrPage> next;
+  std::byte bytes[kBytes];
+};
+static_assert(sizeof(XattrPage) == kPageBytes);
+struct XattrMedia {
+  static constexpr uint64_t kType = 12;
+  static constexpr size_t kBytes = kNodeBytes - 16;  // of name and value, here
+  persistent_ptr<XattrPage> more;
+  uint32_t value_bytes;  // all of it
+  uint16_t name_bytes;
+  uint16_t pad;
+  std::byte bytes[8];  // and more
+};
+static_assert(sizeof(XattrMedia) == 24 && offsetof(XattrMedia, bytes) == 16);
 
 struct InodeMedia {
   static constexpr uint32_t kFree = 0, kLive = 1, kOrphan = 2;
+  // flags
+  static constexpr uint32_t kProjectInherit = 1;  // of a directory: what is made in it gets its project
   // First cache line: what a data operation changes, one snapshot.
   uint64_t size, blocks;
   int64_t mtime_ns, ctime_ns;
@@ -94,11 +129,15 @@ struct InodeMedia {
   int64_t atime_ns, btime_ns;
   uint64_t parent;                // of a directory
   uint64_t list_next, list_prev;  // orphan list; list_next: of the free list too
-  uint64_t reserved_a;
-  // Third and fourth: extended attributes, symlink target, quota.
-  uint64_t reserved[16];
+  uint32_t project;               // whose quota it counts for; 0: none
+  uint32_t xattr_list_bytes;      // names of the extended attributes, each with a NUL
+  // Third.
+  Tree xattrs;  // by hash of the name, as a directory: a offset of an XattrMedia, b bytes of the value
+  persistent_ptr<SymlinkMedia> target;
+  uint64_t reserved[13];
 };
-static_assert(sizeof(InodeMedia) == 256 && offsetof(InodeMedia, mode) == 64 && offsetof(InodeMedia, reserved) == 128);
+static_assert(sizeof(InodeMedia) == 256 && offsetof(InodeMedia, mode) == 64 && offsetof(InodeMedia, project) == 120 &&
+              offsetof(InodeMedia, xattrs) == 128 && offsetof(InodeMedia, reserved) == 152);
 
 // ino -> inode: three levels of pages of pointers, then a page of inodes; made when first needed.
 struct InodeChunk {
@@ -120,13 +159,6 @@ struct InodeTableMedia {
   p<uint64_t> free;  // head of the list of freed ones
   p<uint64_t> used;
 };
-
-struct Name {
-  static constexpr uint64_t kType = 5;
-  uint16_t length;
-  char bytes[6];  // and more: length bytes
-};
-static_assert(sizeof(Name) == 8 && offsetof(Name, bytes) == 2);
 
 // --- blocks
 struct Bitmap {  // 1: owned by an extent, or deferred
@@ -172,6 +204,14 @@ struct LogMedia {
 };
 static_assert(sizeof(LogMedia) == kLargeBytes);
 
+// --- what a user or a project has, and may have; only of those that have a limit
+struct QuotaMedia {
+  static constexpr uint64_t kType = 14;
+  uint64_t blocks, inodes;              // used
+  uint64_t block_limit, inode_limit;    // 0: none
+};
+static_assert(sizeof(QuotaMedia) == 32);
+
 struct Root {
   SuperblockMedia sb;
   p<uint64_t> mount_epoch;
@@ -185,8 +225,11 @@ struct Root {
   p<persistent_ptr<BallastMedia>> ballast_head;
   p<uint64_t> ballast_count;
   persistent_ptr<LogMedia> logs;
-  uint64_t reserved[82];
+  Tree shared;  // blocks with more than one owner: key first block, a count, b owners
+  Tree quotas;  // key: kind and id; a offset of a QuotaMedia
+  uint64_t reserved[78];
 };
-static_assert(sizeof(Root) == 1024 && offsetof(Root, mount_epoch) == 256 && offsetof(Root, inodes) == 272);
+static_assert(sizeof(Root) == 1024 && offsetof(Root, mount_epoch) == 256 && offsetof(Root, inodes) == 272 &&
+              offsetof(Root, shared) == 368 && offsetof(Root, reserved) == 400);
 
 }  // namespace pmfs::meta

@@ -11,16 +11,22 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "pmfs/base/types.h"
+#include "pmfs/meta/credentials.h"
 
 namespace pmfs::meta {
 
-inline constexpr uint32_t kFormatVersion = 1;
-inline constexpr size_t kMaxName = 255;  // bytes
+inline constexpr uint32_t kFormatVersion = 2;  // 1 was never released and is refused
+inline constexpr size_t kMaxName = 255;        // bytes
+inline constexpr size_t kMaxSymlink = 4095;    // bytes
+inline constexpr uint32_t kMaxLinks = 0x7fffffff;
+// Extended attributes: the limits of Linux. The names of one inode, each with a NUL, always fit a list.
+inline constexpr size_t kMaxXattrName = 255, kMaxXattrValue = 65536, kMaxXattrList = 65536;
 
 struct Geometry {
   uint64_t blocks = 0;       // of the region
@@ -47,6 +53,17 @@ struct InodeAttr {
   uint64_t generation = 0;  // distinguishes reuses of an ino
 };
 
+struct AttrChange {  // what is not given stays
+  static constexpr int64_t kNow = INT64_MIN + 1;
+  std::optional<uint32_t> mode, uid, gid;  // mode: the permission bits
+  std::optional<int64_t> atime_ns, mtime_ns;  // or kNow
+};
+
+// rename's flags, as the system call's.
+inline constexpr uint32_t kRenameNoReplace = 1, kRenameExchange = 2;
+// setxattr's flags, as the system call's.
+inline constexpr uint32_t kXattrCreate = 1, kXattrReplace = 2;
+
 struct DirEntry {
   std::string name;
   Ino ino{};
@@ -62,6 +79,7 @@ struct Removed {  // what an invalidate took out of an inode: on the deferred-fr
 struct Unlinked {
   Ino ino{};
   bool last_link = false;  // nlink fell to 0: the inode is on the orphan list now
+  uint32_t mode = 0;       // what it was: its number may be another file's by the time it is looked at
 };
 
 struct Space {
@@ -87,27 +105,62 @@ class Store {
 
   // --- namespace. Names are checked: ENAMETOOLONG, EINVAL for "", ".", "..", '/' or NUL. ENOENT, ENOTDIR.
   virtual Ino lookup(Ino dir, std::string_view name) = 0;
-  virtual Ino create(Ino dir, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid) = 0;  // S_IFREG; EEXIST
-  virtual Ino mkdir(Ino dir, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid) = 0;   // EEXIST
-  virtual Unlinked unlink(Ino dir, std::string_view name) = 0;                                        // EISDIR
+  // `who` asks: their ids are the new inode's (in a setgid directory its group is the directory's), and in a sticky
+  // directory only the owner of a name or of the directory may take the name away (EPERM).
+  virtual Ino create(Ino dir, std::string_view name, uint32_t mode, const Credentials& who) = 0;  // S_IFREG; EEXIST
+  virtual Ino mkdir(Ino dir, std::string_view name, uint32_t mode, const Credentials& who) = 0;   // EEXIST, EMLINK
+  // ENOENT: empty target; ENAMETOOLONG. The target is not looked at.
+  virtual Ino symlink(Ino dir, std::string_view name, std::string_view target, const Credentials& who) = 0;
+  virtual std::string readlink(Ino ino) = 0;  // EINVAL: not a symbolic link
+  // One more name. EPERM: a directory; EMLINK; ENOENT: `ino` has lost its last name; EEXIST.
+  virtual void link(Ino ino, Ino dir, std::string_view name, const Credentials& who) = 0;
+  virtual Unlinked unlink(Ino dir, std::string_view name, const Credentials& who) = 0;  // EISDIR
   // ENOTEMPTY. The directory is an orphan then, as a file is, until free_inode(): front ends may still know it.
-  virtual Unlinked rmdir(Ino dir, std::string_view name) = 0;
+  virtual Unlinked rmdir(Ino dir, std::string_view name, const Credentials& who) = 0;
   // POSIX rename, atomic; `replaced` is the file or directory that was there. EINVAL: a directory into
-  // itself; EISDIR, ENOTDIR, ENOTEMPTY.
-  virtual std::optional<Unlinked> rename(Ino sdir, std::string_view sname, Ino ddir, std::string_view dname) = 0;
+  // itself; EISDIR, ENOTDIR, ENOTEMPTY, EMLINK. kRenameNoReplace: EEXIST if there is something. kRenameExchange: both
+  // names stay and change places, whatever they are.
+  virtual std::optional<Unlinked> rename(Ino sdir, std::string_view sname, Ino ddir, std::string_view dname,
+                                         uint32_t flags, const Credentials& who) = 0;
+  // The same by the superuser, but for the owner of what is made.
+  Ino create(Ino dir, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid) {
+    return create(dir, name, mode, Credentials{uid, gid});
+  }
+  Ino mkdir(Ino dir, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid) {
+    return mkdir(dir, name, mode, Credentials{uid, gid});
+  }
+  Unlinked unlink(Ino dir, std::string_view name) { return unlink(dir, name, Credentials{}); }
+  Unlinked rmdir(Ino dir, std::string_view name) { return rmdir(dir, name, Credentials{}); }
+  std::optional<Unlinked> rename(Ino sdir, std::string_view sname, Ino ddir, std::string_view dname) {
+    return rename(sdir, sname, ddir, dname, 0, Credentials{});
+  }
   // Entries behind `cookie` (0: from the start), at most `max`; without "." and "..".
   virtual std::vector<DirEntry> list(Ino dir, uint64_t cookie, size_t max) = 0;
   virtual Ino parent(Ino dir) = 0;
 
   // --- inodes
   virtual InodeAttr getattr(Ino ino) = 0;  // ENOENT
-  virtual void set_mode(Ino ino, uint32_t mode, uint32_t uid, uint32_t gid) = 0;
+  // chmod, chown and utimensat in one. EPERM: `who` may not. Source: setattr_prepare, notify_change, setattr_copy.
+  virtual void set_attr(Ino ino, const AttrChange& change, const Credentials& who) = 0;
+  void set_mode(Ino ino, uint32_t mode, uint32_t uid, uint32_t gid) {
+    set_attr(ino, {mode, uid, gid, {}, {}}, Credentials{});
+  }
   virtual void set_times(Ino ino, int64_t atime_ns, int64_t mtime_ns) = 0;  // INT64_MIN: leave; ctime = now
   // Sets the size upwards only (writes that extend, truncate up); touches no extent.
   virtual void grow_size(Ino ino, uint64_t size) = 0;
   virtual std::vector<Ino> orphans() = 0;
   // Frees an inode with nlink 0 and no extents, off the orphan list. EBUSY otherwise.
   virtual void free_inode(Ino ino) = 0;
+
+  // --- extended attributes. Names of user.*, security.* and trusted.*: EOPNOTSUPP for others, EINVAL for nothing behind
+  // the dot, ERANGE if too long. trusted.* is for the privileged only, who also alone set security.*.
+  // E2BIG: the value is too long; EEXIST, ENODATA: by `flags`; ENOSPC: the names don't fit a list, or the pool is full;
+  // EPERM: user.* of a symbolic link, or of another's sticky directory.
+  virtual void set_xattr(Ino ino, std::string_view name, std::span<const std::byte> value, uint32_t flags,
+                         const Credentials& who) = 0;
+  virtual std::vector<std::byte> get_xattr(Ino ino, std::string_view name, const Credentials& who) = 0;  // ENODATA
+  virtual std::vector<std::string> list_xattrs(Ino ino, const Credentials& who) = 0;
+  virtual void remove_xattr(Ino ino, std::string_view name, const Credentials& who) = 0;  // ENODATA
 
   // --- extents of a file
   // The extent that covers `p`, or nothing (a hole).
@@ -134,7 +187,7 @@ class Store {
   virtual void mark_unwritten(Ino ino, PageRange r) = 0;
   // One transaction: the extents in `r` leave the inode and join the deferred-free list; with `new_size`
   // the size is set too (truncate down). Whole or not at all. Works on a full pool (uses a reserve).
-  // A directory has none: nothing happens.
+  // A directory or a symbolic link has none: nothing happens.
   virtual Removed remove_extents(Ino ino, PageRange r, std::optional<uint64_t> new_size) = 0;
   // After the zap: the blocks of a Removed go back to the allocator, its record off the list.
   virtual void finish_free(uint64_t id) = 0;

@@ -133,7 +133,7 @@ Removed StoreImpl::remove_extents(Ino ino, PageRange r, std::optional<uint64_t> 
   WriterLock l(meta_mu_);
   Removed out;
   InodeMedia* i = inodes_.get(ino);
-  if (S_ISDIR(i->mode)) return out;  // evicting an orphan need not know what it was
+  if (!S_ISREG(i->mode)) return out;  // evicting an orphan need not know what it was
   ExtentMap map(m_.pop, i);
   bool any = map.any(r);
   if (!any && (!new_size || *new_size == i->size)) return out;

@@ -21,20 +21,30 @@ class StoreImpl final : public Store {
   void mark_clean() override;
 
   Ino lookup(Ino dir, std::string_view name) override;
-  Ino create(Ino dir, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid) override;
-  Ino mkdir(Ino dir, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid) override;
-  Unlinked unlink(Ino dir, std::string_view name) override;
-  Unlinked rmdir(Ino dir, std::string_view name) override;
-  std::optional<Unlinked> rename(Ino sdir, std::string_view sname, Ino ddir, std::string_view dname) override;
+  Ino create(Ino dir, std::string_view name, uint32_t mode, const Credentials& who) override;
+  Ino mkdir(Ino dir, std::string_view name, uint32_t mode, const Credentials& who) override;
+  Ino symlink(Ino dir, std::string_view name, std::string_view target, const Credentials& who) override;
+  std::string readlink(Ino ino) override;
+  void link(Ino ino, Ino dir, std::string_view name, const Credentials& who) override;
+  Unlinked unlink(Ino dir, std::string_view name, const Credentials& who) override;
+  Unlinked rmdir(Ino dir, std::string_view name, const Credentials& who) override;
+  std::optional<Unlinked> rename(Ino sdir, std::string_view sname, Ino ddir, std::string_view dname, uint32_t flags,
+                                 const Credentials& who) override;
   std::vector<DirEntry> list(Ino dir, uint64_t cookie, size_t max) override;
   Ino parent(Ino dir) override;
 
   InodeAttr getattr(Ino ino) override;
-  void set_mode(Ino ino, uint32_t mode, uint32_t uid, uint32_t gid) override;
+  void set_attr(Ino ino, const AttrChange& change, const Credentials& who) override;
   void set_times(Ino ino, int64_t atime_ns, int64_t mtime_ns) override;
   void grow_size(Ino ino, uint64_t size) override;
   std::vector<Ino> orphans() override;
   void free_inode(Ino ino) override;
+
+  void set_xattr(Ino ino, std::string_view name, std::span<const std::byte> value, uint32_t flags,
+                 const Credentials& who) override;
+  std::vector<std::byte> get_xattr(Ino ino, std::string_view name, const Credentials& who) override;
+  std::vector<std::string> list_xattrs(Ino ino, const Credentials& who) override;
+  void remove_xattr(Ino ino, std::string_view name, const Credentials& who) override;
 
   std::optional<FileExtent> lookup_extent(Ino ino, Pgoff p) override;
   std::vector<FileExtent> extents(Ino ino, PageRange r, size_t max) override;
@@ -82,9 +92,10 @@ class StoreImpl final : public Store {
   }
 
   InodeMedia* directory(Ino ino) const REQUIRES_SHARED(meta_mu_);  // ENOENT, ENOTDIR
-  InodeMedia* file(Ino ino) const REQUIRES_SHARED(meta_mu_);       // ENOENT, EISDIR
-  Ino make(Ino dir, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid);
-  Unlinked remove(Ino dir, std::string_view name, bool want_dir);
+  InodeMedia* file(Ino ino) const REQUIRES_SHARED(meta_mu_);       // ENOENT, EISDIR; EINVAL: a symbolic link
+  Ino make(Ino dir, std::string_view name, uint32_t mode, const Credentials& who, std::string_view target = {});
+  Unlinked remove(Ino dir, std::string_view name, bool want_dir, const Credentials& who);
+  void check_not_above(Ino ino, Ino dir, std::string_view name) const REQUIRES_SHARED(meta_mu_);
   void drop_name(InodeMedia* parent, Ino ino, InodeMedia* i);  // in a transaction
   void set_flag(Ino ino, PageRange r, bool unwritten, std::optional<uint64_t> new_size);
 

@@ -47,6 +47,10 @@ void validate(const std::string& path, const pool_base& pop, const Root* root, u
   if (uint32_t sum = superblock_checksum(sb); sum != sb.checksum) {
     fail(EUCLEAN, "{}: the superblock is damaged (checksum {:#010x}, not {:#010x})", path, sb.checksum, sum);
   }
+  if (sb.version == 1) {
+    fail(ENOTSUP, "{}: the volume has format version 1, which was never released: make it anew with pmfs mkfs --force",
+         path);
+  }
   if (sb.version > kFormatVersion || sb.version == 0) {
     fail(ENOTSUP, "{}: the volume has format version {}, this pmfs knows versions up to {}: use a newer pmfs", path,
          sb.version, kFormatVersion);

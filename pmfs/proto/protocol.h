@@ -72,7 +72,7 @@ enum class Op : uint16_t {
   kNop = 0,
   kOpen = 1,        // path1; a0 = O_ flags, a1 = mode -> Reply.handle, attr
   kClose = 2,       // handle
-  kStat = 3,        // path1, or handle (path1_len 0) -> attr
+  kStat = 3,        // path1, or handle (path1_len 0); a0 = kNoFollow -> attr
   kMap = 4,         // handle, a0 = va, a1 = offset bytes, a2 = length bytes, a3 = PROT_ bits, a4 = the client's own
                     // fd number of the sentinel (echoed in commands) -> v0 = mapping id, agent_seq
   kUnmap = 5,       // a0 = mapping id. The mapping is gone for the manager on reply; then the client munmaps
@@ -86,7 +86,7 @@ enum class Op : uint16_t {
   kMkdir = 13,      // path1; a1 = mode
   kRmdir = 14,      // path1
   kUnlink = 15,     // path1
-  kRename = 16,     // path1 -> path2
+  kRename = 16,     // path1 -> path2; a0 = RENAME_NOREPLACE or RENAME_EXCHANGE
   kReaddir = 17,    // path1; a0 = cookie -> v0 = entries packed in bounce (PackedDirent)
   kExtents = 18,    // handle or path1; a0 = first pgoff, -> v0 = count of WireExtent in bounce, v1 = next pgoff or ~0
   kStatfs = 19,     // -> WireStatfs in bounce
@@ -98,8 +98,23 @@ enum class Op : uint16_t {
   kForkCancel = 25,   // a0 = token
   kMapInfo = 26,      // a0 = index -> after a fork Hello: the cloned mappings, WireMapping in bounce; ENOENT past the last
   kShutdown = 27,     // root or the manager's user: stop cleanly
+  kSetAttr = 28,      // path1 or handle; a0 = kAttr bits and kNoFollow, a1 = mode, a2 = uid | gid << 32, a3 = atime,
+                      // a4 = mtime, in ns or kTimeNow
+  kLink = 29,         // path1 -> path2, the new name; a0 = kFollow
+  kSymlink = 30,      // path1: the link, path2: what it says
+  kReadlink = 31,     // path1 -> v0 = bytes in bounce
+  kMknod = 32,        // path1; a1 = mode with the file type: EPERM for any but a regular file
+  // Extended attributes: path1 or handle; a0 = bytes of the name, behind the path; a3 = kNoFollow.
+  kSetXattr = 33,     // a1 = bytes of the value, behind the name; a2 = XATTR_CREATE, XATTR_REPLACE
+  kGetXattr = 34,     // -> v0 = bytes of the value in bounce
+  kListXattr = 35,    // a0 = 0 -> v0 = bytes in bounce, names with a NUL each
+  kRemoveXattr = 36,
 };
 inline constexpr uint64_t kWriteAppend = 1;
+inline constexpr uint64_t kNoFollow = 1;  // a symbolic link that is the last component is meant itself
+inline constexpr uint64_t kFollow = 1;    // kLink: not meant itself
+inline constexpr uint64_t kAttrMode = 2, kAttrUid = 4, kAttrGid = 8, kAttrAtime = 16, kAttrMtime = 32;
+inline constexpr int64_t kTimeNow = INT64_MIN + 1;
 
 inline constexpr uint32_t kFlagNoWait = 1;  // EAGAIN instead of waiting for another operation
 

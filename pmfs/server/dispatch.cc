@@ -89,10 +89,12 @@ void Dispatcher::run(Call& c) {
       if (r.a2 > 1) fail(EPROTO, "unknown preallocate flags {:#x}", r.a2);
       return volume_.preallocate(*target(c, true), r.a0, r.a1, r.a2 == 1, c.wait());
     case Op::kFsync: return volume_.fsync(*file(c, false)->inode);
-    case Op::kMkdir: return volume_.mkdir(c.path1, static_cast<uint32_t>(r.a1), s.peer.uid, s.peer.gid);
-    case Op::kRmdir: return volume_.rmdir(c.path1);
-    case Op::kUnlink: return volume_.unlink(c.path1);
-    case Op::kRename: return volume_.rename(c.path1, c.path2);
+    case Op::kMkdir: return volume_.mkdir(c.path1, static_cast<uint32_t>(r.a1), s.who);
+    case Op::kRmdir: return volume_.rmdir(c.path1, s.who);
+    case Op::kUnlink: return volume_.unlink(c.path1, s.who);
+    case Op::kRename:
+      if (r.a0 > meta::kRenameExchange) fail(EINVAL, "{}: rename flags {:#x} are not supported", c.path1, r.a0);
+      return volume_.rename(c.path1, c.path2, static_cast<uint32_t>(r.a0), s.who);
     case Op::kReaddir: return readdir(c);
     case Op::kExtents: return extents(c);
     case Op::kStatfs: return statfs(c);
@@ -108,6 +110,15 @@ void Dispatcher::run(Call& c) {
     case Op::kShutdown:
       require_admin(c);
       return host_.shutdown();
+    case Op::kSetAttr: return set_attr(c);
+    case Op::kLink: return link(c);
+    case Op::kSymlink: return symlink(c);
+    case Op::kReadlink: return readlink(c);
+    case Op::kMknod: return volume_.mknod(c.path1, static_cast<uint32_t>(r.a1), s.who);
+    case Op::kSetXattr:
+    case Op::kGetXattr:
+    case Op::kListXattr:
+    case Op::kRemoveXattr: return xattr(c);
   }
   fail(ENOSYS, "request {}: this manager does not know it", r.op);
 }
@@ -127,22 +138,23 @@ std::shared_ptr<OpenFile> Dispatcher::file(Call& c, bool for_writing) {
 
 InodeRef Dispatcher::target(Call& c, bool for_writing) {
   if (c.path1.empty()) return file(c, for_writing)->inode;
-  return {volume_, volume_.open(c.path1, for_writing ? O_RDWR : O_RDONLY, 0, 0, 0)};
+  return {volume_, volume_.open(c.path1, for_writing ? O_RDWR : O_RDONLY, 0, c.session.who)};
 }
 
 void Dispatcher::open(Call& c) {
-  constexpr uint64_t kKnown = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_CLOEXEC | O_NONBLOCK;
+  constexpr uint64_t kKnown = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW;
   if (c.r.a0 & ~kKnown) fail(EINVAL, "{}: open flags {:#o} are not supported", c.path1, c.r.a0 & ~kKnown);
   int flags = static_cast<int>(c.r.a0);
   if ((flags & O_ACCMODE) == O_ACCMODE) fail(EINVAL, "{}: neither for reading nor for writing", c.path1);
-  InodeRef ref(volume_, volume_.open(c.path1, flags, static_cast<uint32_t>(c.r.a1), c.session.peer.uid,
-                                     c.session.peer.gid));
+  InodeRef ref(volume_, volume_.open(c.path1, flags, static_cast<uint32_t>(c.r.a1), c.session.who));
   c.reply.attr = wire(volume_.getattr(*ref));
   c.reply.handle = c.session.add_file(std::make_shared<OpenFile>(OpenFile{std::move(ref), flags}));
 }
 
 void Dispatcher::stat(Call& c) {
-  c.reply.attr = wire(c.path1.empty() ? volume_.getattr(*c.session.file(c.r.handle)->inode) : volume_.stat(c.path1));
+  if (c.r.a0 & ~kNoFollow) fail(EPROTO, "unknown stat flags {:#x}", c.r.a0);
+  c.reply.attr = wire(c.path1.empty() ? volume_.getattr(*c.session.file(c.r.handle)->inode)
+                                      : volume_.stat(c.path1, c.r.a0 & kNoFollow ? FollowLast::kNo : FollowLast::kYes));
 }
 
 void Dispatcher::map(Call& c) {

@@ -46,6 +46,17 @@ class Dispatcher {
   void stat(Call& c);
   void readdir(Call& c);
   void extents(Call& c);
+  // --- names.cc
+  struct Subject {  // what an attribute operation is about; a regular file can't be freed meanwhile
+    Ino ino;
+    InodeRef file;
+  };
+  Subject subject(Call& c, FollowLast last);
+  void set_attr(Call& c);
+  void link(Call& c);
+  void symlink(Call& c);
+  void readlink(Call& c);
+  void xattr(Call& c);
   // --- admin.cc
   void statfs(Call& c);
   void clients(Call& c);

@@ -14,10 +14,27 @@ using namespace proto;
 
 namespace {
 constexpr size_t kMaxFiles = 65536;
+
+// The peer's ids and supplementary groups. Without the groups it is merely refused more.
+meta::Credentials credentials_of(int socket, const ucred& peer) {
+  meta::Credentials who{peer.uid, peer.gid};
+  socklen_t bytes = 0;
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, nullptr, &bytes) != 0 && errno != ERANGE) return who;
+  who.groups.resize(bytes / sizeof(gid_t));
+  if (!who.groups.empty() && ::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, who.groups.data(), &bytes) != 0)
+    who.groups.clear();
+  return who;
 }
 
+}  // namespace
+
 Session::Session(MountedVolume& volume, fault::Pagers& pagers, uint64_t session_id, UniqueFd socket, const ucred& cred)
-    : id(session_id), peer(cred), volume_(volume), pagers_(pagers), socket_(std::move(socket)), client_(session_id) {}
+    : id(session_id),
+      peer(cred),
+      who(credentials_of(socket.get(), cred)),
+      volume_(volume),
+      pagers_(pagers),
+      socket_(std::move(socket)), client_(session_id) {}
 
 Session::~Session() { end(); }
 

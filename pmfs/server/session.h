@@ -43,6 +43,7 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
 
   const uint64_t id;
   const ucred peer;
+  const meta::Credentials who;  // of the peer when it connected
   int socket() const { return socket_.get(); }
   int doorbell() const { return doorbell_.get(); }
   proto::Ring& ring() const { return *ring_; }

@@ -24,6 +24,11 @@ uint64_t messages(uint64_t usual) {  // PMFS_FUZZ_MESSAGES for the long run
   return s ? std::strtoull(s, nullptr, 10) : usual;
 }
 
+bool takes_two(uint16_t op) {
+  return op == static_cast<uint16_t>(Op::kRename) || op == static_cast<uint16_t>(Op::kLink) ||
+         op == static_cast<uint16_t>(Op::kSymlink);
+}
+
 }  // namespace
 
 TEST_CASE("garbage on the socket: an error or a closed connection, and the manager lives", "[fuzz]") {
@@ -78,7 +83,7 @@ TEST_CASE("garbage in the ring: every request is answered, nothing of others is 
   uint64_t refused = 0;
   for (uint64_t i = 0; i < n; ++i) {
     Request r{};
-    do r.op = static_cast<uint16_t>(rng() % 34);
+    do r.op = static_cast<uint16_t>(rng() % 50);
     while (r.op == static_cast<uint16_t>(Op::kShutdown));  // root may do that
     r.version = rng() % 50 ? kVersion : static_cast<uint16_t>(rng());
     r.flags = rng() % 10 ? 0 : static_cast<uint32_t>(rng() % 4);
@@ -89,8 +94,9 @@ TEST_CASE("garbage in the ring: every request is answered, nothing of others is 
     std::memcpy(liar->ring->bounce(slot), path.data(), path.size());
     std::memcpy(liar->ring->bounce(slot) + path.size(), path2.data(), path2.size());
     r.path1_len = static_cast<uint16_t>(rng() % 20 ? path.size() : rng());
-    r.path2_len = static_cast<uint16_t>(r.op == static_cast<uint16_t>(Op::kRename) ? path2.size() : rng() % 30 ? 0 : rng());
+    r.path2_len = static_cast<uint16_t>(takes_two(r.op) ? path2.size() : rng() % 30 ? 0 : rng());
     r.a0 = r.op == static_cast<uint16_t>(Op::kOpen) && rng() % 4 ? (O_RDWR | O_CREAT) : number();
+    if (r.op >= static_cast<uint16_t>(Op::kSetXattr) && rng() % 4) r.a0 = rng() % 20;  // bytes of a name
     r.a1 = number();
     r.a2 = number();
     r.a3 = rng() % 4;

@@ -178,6 +178,19 @@ TEST_CASE("a flipped bit anywhere in the superblock is found") {
   CHECK(open_error(p) == 0);
 }
 
+TEST_CASE("version 1, which had other inodes, is refused") {
+  TempDir d;
+  auto p = d / "meta";
+  Store::format(p, {1000, 1, false});
+  {
+    PoolImage image(p);
+    image.superblock().version = 1;
+    image.seal();
+  }
+  CHECK(error_of([&] { Store::open(p); }) == ENOTSUP);
+  CHECK(message_of([&] { Store::open(p); }).find("mkfs --force") != std::string::npos);
+}
+
 TEST_CASE("a newer version is refused with both versions named") {
   TempDir d;
   auto p = made(d);
@@ -186,7 +199,7 @@ TEST_CASE("a newer version is refused with both versions named") {
   image.seal();
   CHECK(open_error(p) == ENOTSUP);
   CHECK(open_message(p).find("version 7") != std::string::npos);
-  CHECK(open_message(p).find("up to 1") != std::string::npos);
+  CHECK(open_message(p).find(fmt::format("up to {}", kFormatVersion)) != std::string::npos);
 }
 
 TEST_CASE("unknown features: incompatible and read-only ones are refused, compatible ones are not") {

@@ -90,7 +90,8 @@ refused 2 "VOLUME_DIR:/path" -- ls "$vol"
 refused 2 "not a mode" -- serve "$vol" --socket-mode 99
 refused 2 "not an open file descriptor" -- serve "$vol" --ready-fd 77
 [ ! -e "$vol" ] || die "a refused command left $vol"
-for c in mkfs serve df ls stat cp truncate punch rm mkdir rmdir mv clients counters shutdown; do
+for c in mkfs serve df ls stat cp truncate punch rm mkdir rmdir mv ln readlink chmod chown getxattr setxattr listxattr \
+  rmxattr clients counters shutdown; do
   pmfs "$c" --help | grep -q "pmfs $c" || die "pmfs $c --help has no example"
 done
 pmfs serve --exclusion list --json | json 'any(s["name"] == "range" and s["default"] for s in j["schemes"])'
@@ -228,6 +229,38 @@ pmfs rm "$vol:/$odd"
 pmfs rm "$vol:/d/u" -f "$vol:/missing"
 pmfs rmdir "$vol:/d/e/f" "$vol:/d/e" "$vol:/d"
 refused 1 "No such file" -- rm "$vol:/missing"
+
+step "links, attributes"
+pmfs mkdir "$vol:/n"
+pmfs cp "$work/b" "$vol:/n/f"
+pmfs ln "$vol:/n/f" "$vol:/n/g"
+pmfs stat "$vol:/n/g" --json | json 'j["nlink"] == 2'
+pmfs ln -s ../n/f "$vol:/n/l"
+[ "$(pmfs readlink "$vol:/n/l")" = ../n/f ] || die "readlink"
+pmfs stat "$vol:/n/l" --json | json 'j["type"] == "symlink" and j["size"] == 6'
+pmfs ls -l "$vol:/n" | grep -q '^lrwx.* l -> ../n/f$' || die "ls -l of a symbolic link"
+pmfs cp "$vol:/n/l" "$work/b.back"
+same "$work/b" "$work/b.back"
+refused 1 "not a symbolic link" -- readlink "$vol:/n/f"
+pmfs ln -s loop "$vol:/n/loop"
+refused 1 "Too many levels" -- cp "$vol:/n/loop" "$work/none"
+refused 1 "exists" -- mv -n "$vol:/n/f" "$vol:/n/l"
+pmfs mv --exchange "$vol:/n/g" "$vol:/n/l"
+[ "$(pmfs readlink "$vol:/n/g")" = ../n/f ] || die "mv --exchange"
+pmfs chmod 4751 "$vol:/n/f"
+pmfs chown 12:34 "$vol:/n/f"
+pmfs stat "$vol:/n/f" --json | json 'j["mode"] == "0751" and j["uid"] == 12 and j["gid"] == 34'
+refused 2 "in octal" -- chmod 888 "$vol:/n/f"
+refused 2 "not an owner" -- chown me "$vol:/n/f"
+pmfs setxattr "$vol:/n/f" user.origin backup --create
+[ "$(pmfs getxattr "$vol:/n/f" user.origin)" = backup ] || die "getxattr"
+[ "$(pmfs listxattr "$vol:/n/f")" = user.origin ] || die "listxattr"
+refused 1 "user.origin" -- setxattr "$vol:/n/f" user.origin again --create
+refused 1 "must begin with" -- setxattr "$vol:/n/f" origin again
+pmfs rmxattr "$vol:/n/f" user.origin
+refused 1 "user.origin" -- getxattr "$vol:/n/f" user.origin
+pmfs rm "$vol:/n/f" "$vol:/n/g" "$vol:/n/l" "$vol:/n/loop"
+pmfs rmdir "$vol:/n"
 
 step "errors as JSON"
 refused 1 "$vol:/missing" -- stat "$vol:/missing" --json

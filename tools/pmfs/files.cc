@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <memory>
@@ -21,7 +22,7 @@ using Json = nlohmann::ordered_json;
 struct Options {
   std::string path, to, size, offset, length;
   std::vector<std::string> paths;
-  bool long_form = false, force = false, parents = false;
+  bool long_form = false, force = false, parents = false, no_clobber = false, exchange = false;
 };
 
 const char* type_name(uint32_t mode) {
@@ -54,7 +55,8 @@ Json attributes(const Stat& st) {
 void ls(const Context& c, const Options& o) {
   const Target t = parse_target(o.path);
   Volume v(t.volume);
-  const Stat st = about(t, [&] { return v.stat(t.path); });
+  Stat st = about(t, [&] { return v.stat(t.path, Follow::kNo); });
+  if (S_ISLNK(st.mode) && !o.long_form && !c.json) st = about(t, [&] { return v.stat(t.path); });
   std::vector<Dirent> names;
   if (S_ISDIR(st.mode)) {
     names = about(t, [&] { return v.list(t.path); });
@@ -69,8 +71,11 @@ void ls(const Context& c, const Options& o) {
       continue;
     }
     Stat s;
+    std::string target;
+    const std::string path = S_ISDIR(st.mode) ? t.child(d.name).path : t.path;
     try {
-      s = S_ISDIR(st.mode) ? v.stat(t.child(d.name).path) : st;
+      s = S_ISDIR(st.mode) ? v.stat(path, Follow::kNo) : st;
+      if (S_ISLNK(s.mode)) target = v.readlink(path);
     } catch (const Error& e) {
       if (e.err() == ENOENT) continue;  // removed since it was listed
       throw;
@@ -78,10 +83,11 @@ void ls(const Context& c, const Options& o) {
     if (c.json) {
       Json j = {{"name", d.name}};
       j.update(attributes(s));
+      if (!target.empty()) j["target"] = target;
       all.push_back(std::move(j));
     } else {
-      fmt::print("{} {:>3} {:>5} {:>5} {:>14} {} {}\n", mode_text(s.mode), s.nlink, s.uid, s.gid, s.size,
-                 time_text(s.mtime_ns), printable(d.name));
+      fmt::print("{} {:>3} {:>5} {:>5} {:>14} {} {}{}\n", mode_text(s.mode), s.nlink, s.uid, s.gid, s.size,
+                 time_text(s.mtime_ns), printable(d.name), target.empty() ? "" : " -> " + printable(target));
     }
   }
   if (c.json) print_json({{"path", t.text()}, {"entries", all}});
@@ -90,7 +96,7 @@ void ls(const Context& c, const Options& o) {
 void stat(const Context& c, const Options& o) {
   const Target t = parse_target(o.path);
   Volume v(t.volume);
-  const Stat st = about(t, [&] { return v.stat(t.path); });
+  const Stat st = about(t, [&] { return v.stat(t.path, Follow::kNo); });
   std::vector<ExtentInfo> extents;
   if (S_ISREG(st.mode)) extents = about(t, [&] { return v.extents(t.path); });
   if (c.json) {
@@ -181,11 +187,12 @@ void mv(const Context& c, const Options& o) {
   }
   Volume v(from.volume);
   try {
-    if (S_ISDIR(v.stat(to.path).mode)) to = to.child(from.name());
+    if (!o.exchange && S_ISDIR(v.stat(to.path).mode)) to = to.child(from.name());
   } catch (const Error& e) {
     if (e.err() != ENOENT) throw;
   }
-  about(from, [&] { v.rename(from.path, to.path); });
+  const unsigned flags = o.exchange ? RENAME_EXCHANGE : o.no_clobber ? RENAME_NOREPLACE : 0;
+  about(from, [&] { v.rename(from.path, to.path, flags); });
   done(c, {{"from", from.text()}, {"to", to.text()}});
 }
 
@@ -238,6 +245,8 @@ void add_files(CLI::App& app, Context& c) {
                     "  pmfs mv /dev/shm/vol:/a /dev/shm/vol:/b\n", [&c, o] { mv(c, *o); });
   cmd->add_option("FROM", o->path, kFile)->required();
   cmd->add_option("TO", o->to, "its new path, or a directory")->required();
+  auto* keep = cmd->add_flag("-n,--no-clobber", o->no_clobber, "refused if there is something of that name");
+  cmd->add_flag("--exchange", o->exchange, "both names stay and change places, in one step")->excludes(keep);
 }
 
 }  // namespace pmfs::cli

@@ -27,6 +27,10 @@ const char* way_out(int err) {
     case EBUSY: return "try again, or stop who uses it";
     case EFBIG: return "choose a smaller size";
     case ENOMEM: return "free memory, or stop other programs";
+    case ELOOP: return "look for a symbolic link that leads to itself with pmfs readlink";
+    case EMLINK: return "make a copy, or another directory";
+    case ENODATA: return "see what there is with pmfs listxattr";
+    case EXDEV: return "copy it with pmfs cp";
     case ECANCELED: return "start it again";
     default: return nullptr;
   }
@@ -68,6 +72,7 @@ int run(int argc, char** argv) {
   add_mkfs(app, c);
   add_serve(app, c);
   add_files(app, c);
+  add_names(app, c);
   add_copy(app, c);
   add_info(app, c);
   try {

@@ -55,6 +55,7 @@ std::string time_text(int64_t ns);     // local time, to the second
 void add_mkfs(CLI::App& app, Context& c);    // mkfs.cc
 void add_serve(CLI::App& app, Context& c);   // serve.cc
 void add_files(CLI::App& app, Context& c);   // files.cc: ls stat truncate punch rm mkdir rmdir mv
+void add_names(CLI::App& app, Context& c);   // names.cc: ln readlink chmod chown and extended attributes
 void add_copy(CLI::App& app, Context& c);    // copy.cc: cp
 void add_info(CLI::App& app, Context& c);    // info.cc: df clients counters shutdown
 

@@ -1,0 +1,39 @@
+// What every operation on names checks, shared by the store's files.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <string_view>
+
+#include "pmfs/meta/directory.h"
+#include "pmfs/meta/store.h"
+
+namespace pmfs::meta {
+
+inline void check_name(std::string_view name) {
+  if (name.size() > kMaxName) fail(ENAMETOOLONG, "a name of {} bytes: {} is the most", name.size(), kMaxName);
+  if (name.empty() || name == "." || name == ".." || name.find('/') != name.npos || name.find('\0') != name.npos) {
+    fail(EINVAL, "\"{}\" is not a name for a file", name);
+  }
+}
+
+inline bool is_dir(const InodeMedia* i) { return S_ISDIR(i->mode); }
+
+inline void touch(InodeMedia* i, int64_t now) { i->mtime_ns = i->ctime_ns = now; }
+
+// A directory that rmdir took away takes no new names.
+inline void check_alive(const InodeMedia* dir, Ino ino) {
+  if (dir->state != InodeMedia::kLive) fail(ENOENT, "directory {} has been removed", to_u64(ino));
+}
+
+// In a sticky directory a name is taken away only by its file's owner or the directory's.
+inline void check_sticky(const InodeMedia* dir, const InodeMedia* i, std::string_view name, const Credentials& who) {
+  if ((dir->mode & S_ISVTX) == 0 || who.owns(dir->uid) || who.owns(i->uid)) return;
+  fail(EPERM, "{}: the directory is sticky, and neither it nor the file is user {}'s", name, who.uid);
+}
+
+inline void check_link_count(const InodeMedia* i, std::string_view name) {
+  if (i->nlink >= kMaxLinks) fail(EMLINK, "{}: {} links are the most an inode can have", name, kMaxLinks);
+}
+
+}  // namespace pmfs::meta
