@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "pmfs/base/error.h"
 #include "pmfs/base/pause.h"
@@ -148,15 +149,21 @@ bool MountedVolume::try_zap(const Stuck& s) {
   }
 }
 
-void MountedVolume::finish(const Stuck& s) {
+// Takes out of `s` what is done, so that after an Error only the rest is tried again.
+void MountedVolume::finish(Stuck& s) {
   for (auto* list : {&s.extents, &s.zeros})
     for (Extent e : *list) {
       if (owners_) owners_->clear(e);
     }
   if (s.id != 0) store_->finish_free(s.id);
-  for (Extent e : s.zeros) store_->unreserve(e);
-  for (auto* list : {&s.extents, &s.zeros})
-    for (Extent e : *list) refill_->add(e);
+  s.id = 0;
+  for (Extent e : std::exchange(s.extents, {})) refill_->add(e);
+  while (!s.zeros.empty()) {
+    Extent e = s.zeros.back();
+    s.zeros.pop_back();
+    store_->unreserve(e);
+    refill_->add(e);
+  }
 }
 
 // On return what was zapped before the call is free, whichever thread freed it (unless
@@ -208,12 +215,10 @@ void MountedVolume::retry_stuck() {
     todo.swap(stuck_);
   }
   for (auto& s : todo) {
-    if (try_zap(s)) {
-      finish(s);
-    } else {
-      MutexLock l(stuck_mutex_);
-      stuck_.push_back(std::move(s));
-    }
+    bool zapped = try_zap(s);
+    if (zapped) unsettled_.fetch_add(1);
+    MutexLock l(stuck_mutex_);
+    (zapped ? zapped_ : stuck_).push_back(std::move(s));
   }
 }
 

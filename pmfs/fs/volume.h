@@ -142,7 +142,7 @@ class MountedVolume {
   void give_back(Inode& i, const meta::Removed& removed, const std::vector<Extent>& zeros, PageRange whole,
                  BlockEvent what, uint64_t client);
   bool try_zap(const Stuck& s);
-  void finish(const Stuck& s);
+  void finish(Stuck& s);
   void finish_zapped();
   void finish_some_zapped();
   void retry_stuck();
