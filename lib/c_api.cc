@@ -2,6 +2,10 @@
 #include "lib/c_api.h"
 
 #include <linux/falloc.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
 
 #include "lib/mapping.h"
 
@@ -136,9 +140,29 @@ int pmfs_fallocate(int fd, int mode, off_t offset, off_t length) {
         f->zero_range(at, n);
         f->preallocate(at, n);
         break;
-      default: fail(EOPNOTSUPP, "fallocate mode {:#x} is not one of 0, KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE", mode);
+      case FALLOC_FL_COLLAPSE_RANGE: f->collapse(at, n); break;
+      case FALLOC_FL_INSERT_RANGE: f->insert(at, n); break;
+      default: fail(EOPNOTSUPP, "fallocate mode {:#x} is not one of those in pmfs.h", mode);
     }
     return 0;
+  });
+}
+
+off_t pmfs_seek(int fd, off_t offset, int whence) {
+  return guarded(off_t{-1}, [&] {
+    const auto f = fds().get(fd);
+    const uint64_t at = position(offset, "offset");
+    if (whence == SEEK_DATA) return static_cast<off_t>(f->seek_data(at));
+    if (whence == SEEK_HOLE) return static_cast<off_t>(f->seek_hole(at));
+    fail(EINVAL, "seek {}: only SEEK_DATA and SEEK_HOLE", whence);
+  });
+}
+
+ssize_t pmfs_copy_file_range(int from, off_t from_offset, int to, off_t to_offset, size_t n) {
+  return guarded(ssize_t{-1}, [&] {
+    const auto a = fds().get(from), b = fds().get(to);
+    const uint64_t most = std::min<uint64_t>(n, SSIZE_MAX);
+    return static_cast<ssize_t>(a->copy_to(position(from_offset, "offset"), *b, position(to_offset, "offset"), most));
   });
 }
 

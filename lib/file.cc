@@ -1,4 +1,6 @@
 // File and Mapping of the C++ API.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -177,6 +179,57 @@ void File::preallocate(uint64_t offset, uint64_t length, bool keep_size) {
   r.a1 = length;
   r.a2 = keep_size ? 1 : 0;
   session_->call(r);
+}
+
+void File::collapse(uint64_t offset, uint64_t length, bool no_wait) {
+  proto::Request r = file_request(session_, proto::Op::kCollapse, handle_, no_wait);
+  r.a0 = offset;
+  r.a1 = length;
+  session_->call(r);
+}
+
+void File::insert(uint64_t offset, uint64_t length, bool no_wait) {
+  proto::Request r = file_request(session_, proto::Op::kInsert, handle_, no_wait);
+  r.a0 = offset;
+  r.a1 = length;
+  session_->call(r);
+}
+
+uint64_t File::seek_data(uint64_t offset) {
+  proto::Request r = file_request(session_, proto::Op::kSeek, handle_);
+  r.a0 = offset;
+  r.a1 = SEEK_DATA;
+  return session_->call(r).v0;
+}
+
+uint64_t File::seek_hole(uint64_t offset) {
+  proto::Request r = file_request(session_, proto::Op::kSeek, handle_);
+  r.a0 = offset;
+  r.a1 = SEEK_HOLE;
+  return session_->call(r).v0;
+}
+
+uint64_t File::copy_to(uint64_t offset, File& to, uint64_t to_offset, uint64_t length) {
+  proto::Request r = file_request(session_, proto::Op::kCopyRange, handle_);
+  if (!to.session_) fail(EBADF, "the target of the copy is closed");
+  if (to.session_ != session_) fail(EXDEV, "the target of the copy is of another connection; read and write instead");
+  r.a1 = to.handle_;
+  uint64_t done = 0;
+  while (done < length) {
+    r.a0 = offset + done;
+    r.a2 = to_offset + done;
+    r.a3 = length - done;
+    uint64_t n = 0;
+    try {
+      n = session_->call(r).v0;
+    } catch (const Error&) {
+      if (done == 0) throw;
+      break;
+    }
+    if (n == 0) break;
+    done += n;
+  }
+  return done;
 }
 
 void File::fsync() {

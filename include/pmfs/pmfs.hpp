@@ -105,6 +105,15 @@ class File {
   // The range within the file reads as zero and keeps its blocks; the size stays.
   void zero_range(uint64_t offset, uint64_t length, bool no_wait = false);
   void preallocate(uint64_t offset, uint64_t length, bool keep_size = false);
+  // Whole pages leave the file, and what is behind moves up to them; or zeros come in and it moves away. EINVAL: not
+  // multiples of 4096, or at the end of the file; EFBIG; ENOSPC: what is mapped moves to other blocks.
+  void collapse(uint64_t offset, uint64_t length, bool no_wait = false);
+  void insert(uint64_t offset, uint64_t length, bool no_wait = false);
+  uint64_t seek_data(uint64_t offset);  // the next byte that is not in a hole; ENXIO: none
+  uint64_t seek_hole(uint64_t offset);  // the end of the file counts; ENXIO: offset is behind it
+  // Copies within the manager; holes stay holes. Returns the bytes copied, short only at this file's end. EINVAL:
+  // ranges of one file that overlap.
+  uint64_t copy_to(uint64_t offset, File& to, uint64_t to_offset, uint64_t length);
   void fsync();
   Stat stat();
   void set_attr(const AttrChange& change);  // EPERM

@@ -86,6 +86,31 @@ Mapping::Installed Mapping::install(const BlockRun& run, bool protect, bool upgr
   return Installed::kAgent;
 }
 
+// PTEs are where VMAs of the region are, or where they are about to be replaced by others. The sentinel's VMAs are not
+// registered for write protection and have no PTE.
+bool Mapping::write_protect(PageRange r) {
+  r = {std::max(r.first, pages.first), std::min(r.end, pages.end)};
+  ReaderLock l(vma_mutex_);
+  for (Pgoff p = r.first; p < r.end;) {
+    if (gone()) return true;  // the client unmaps it
+    const VmaSegment& s = vmas_.at(p);
+    const Pgoff end = std::min(s.pages.end, r.end);
+    if (s.kind != VmaKind::kSentinel || s.pending) {
+      int err = uffd_->protect(va_of(p), (end - p) * kBlockSize);
+      if (err == ENOENT) {  // old and new VMAs side by side: page by page
+        for (err = 0; p < end && err == 0; ++p) {
+          err = uffd_->protect(va_of(p), kBlockSize);
+          if (err == ENOENT) err = 0;
+        }
+      }
+      if (err == ESRCH) return true;  // the process is gone
+      if (err != 0) return false;
+    }
+    p = end;
+  }
+  return true;
+}
+
 // A VMA may cover more than the blocks that are there now: their neighbours in the same 2 MiB window of the
 // file are likely to get the neighbouring blocks, and a wrong guess is only a stale hint. Pages beyond the end of
 // the file stay on the sentinel, which raises SIGBUS without asking anybody.

@@ -35,7 +35,7 @@ class Agent {
   virtual uint64_t post(VmaCommand c) = 0;
 };
 
-class Mapping : public std::enable_shared_from_this<Mapping> {
+class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
  public:
   Mapping(uint64_t id, uint64_t va, PageRange pages, int prot, int32_t sentinel_fd, InodeRef inode,
           std::shared_ptr<Sentinel> sentinel, std::shared_ptr<Uffd> uffd, Agent& agent);
@@ -62,6 +62,8 @@ class Mapping : public std::enable_shared_from_this<Mapping> {
   // Installs PTEs for `run`, whose entries are locked and which starts at the faulting page. `protect`:
   // read-only (zero and unwritten blocks). `upgrade`: PTEs that are there become writable.
   Installed install(const BlockRun& run, bool protect, bool upgrade, Region& region, uint64_t* installed_pages);
+
+  bool write_protect(PageRange r) override;
 
   // The page is beyond the end of the file: gives the client the sentinel back, on which the kernel raises
   // SIGBUS. Wakes the thread if it is there already.

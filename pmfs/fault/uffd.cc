@@ -50,6 +50,13 @@ int Uffd::install(uint64_t va, uint64_t bytes, bool write_protected, uint64_t* m
   return err;
 }
 
+int Uffd::protect(uint64_t va, uint64_t bytes) {
+  uffdio_writeprotect w{};
+  w.range = {va, bytes};
+  w.mode = UFFDIO_WRITEPROTECT_MODE_WP;
+  return sys().uffd_ioctl(fd_.get(), UFFDIO_WRITEPROTECT, &w);
+}
+
 int Uffd::unprotect(uint64_t va, uint64_t bytes) {
   uffdio_writeprotect w{};
   w.range = {va, bytes};

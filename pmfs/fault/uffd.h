@@ -28,6 +28,8 @@ class Uffd {
   // 0 or an errno each; `va`, `bytes` page-aligned.
   // UFFDIO_CONTINUE: installs what the page cache has at this VMA's offset. *mapped: bytes installed, also on error.
   int install(uint64_t va, uint64_t bytes, bool write_protected, uint64_t* mapped);
+  // Stores to present pages of the range raise a WP event from now on. ENOENT: not all of it is registered for that.
+  int protect(uint64_t va, uint64_t bytes);
   int unprotect(uint64_t va, uint64_t bytes);  // UFFDIO_WRITEPROTECT, mode 0: wakes too
   int wake(uint64_t va, uint64_t bytes);
   int poison(uint64_t va, uint64_t bytes);  // SIGBUS from now on; the last resort

@@ -22,4 +22,18 @@ void Inode::remove_listener(SizeListener* l) {
   listeners_.erase(std::remove(listeners_.begin(), listeners_.end(), l), listeners_.end());
 }
 
+void Inode::add_pte_holder(std::weak_ptr<PteHolder> h) {
+  MutexLock lock(listeners_mutex_);
+  std::erase_if(pte_holders_, [](const auto& w) { return w.expired(); });
+  pte_holders_.push_back(std::move(h));
+}
+
+std::vector<std::shared_ptr<PteHolder>> Inode::pte_holders() {
+  MutexLock lock(listeners_mutex_);
+  std::vector<std::shared_ptr<PteHolder>> out;
+  for (const auto& w : pte_holders_)
+    if (auto h = w.lock()) out.push_back(std::move(h));
+  return out;
+}
+
 }  // namespace pmfs

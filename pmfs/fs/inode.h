@@ -23,6 +23,15 @@ class SizeListener {
   virtual void size_changed(uint64_t bytes) = 0;
 };
 
+// Somebody who may have PTEs on the pages of a file: a client's mapping of it.
+class PteHolder {
+ public:
+  virtual ~PteHolder() = default;
+  // Returns when no store can reach the pages of `r` any more before a fault was resolved; they stay readable. The
+  // caller excludes faults on `r`. False: not now, the address space is changing. Never waits for the client.
+  virtual bool write_protect(PageRange r) = 0;
+};
+
 class Inode {
  public:
   Inode(Ino number, uint64_t size, const exclusion::SchemeInfo& scheme, meta::Store& store)
@@ -40,6 +49,8 @@ class Inode {
   void set_size(uint64_t bytes);  // i_size, then the listeners
   void add_listener(SizeListener* l);
   void remove_listener(SizeListener* l);
+  void add_pte_holder(std::weak_ptr<PteHolder> h);  // before it installs anything; forgotten when it is gone
+  std::vector<std::shared_ptr<PteHolder>> pte_holders();
 
   const Ino ino;
   // Bytes. Raised under size_mutex; lowered under size_mutex and an invalidate over what is cut off. The fault
@@ -57,6 +68,7 @@ class Inode {
  private:
   Mutex listeners_mutex_{LockRank::kLeaf, "inode listeners"};
   std::vector<SizeListener*> listeners_ GUARDED_BY(listeners_mutex_);
+  std::vector<std::weak_ptr<PteHolder>> pte_holders_ GUARDED_BY(listeners_mutex_);
 };
 
 }  // namespace pmfs

@@ -15,43 +15,13 @@
 #include "pmfs/base/pause.h"
 #include "pmfs/base/sys.h"
 #include "pmfs/fs/block_run.h"
+#include "pmfs/fs/exclusive.h"
 #include "pmfs/fs/refill.h"
 #include "pmfs/fs/volume.h"
 
 namespace pmfs {
 
 namespace {
-
-class Exclusive {
- public:
-  Exclusive(Inode& i, PageRange r, Wait wait) : i_(i) {
-    if (!i.exclusion->enter_invalidate(r, wait, nullptr, &ticket_))
-      fail(EAGAIN, "inode {}: pages {}..{} are busy", to_u64(i.ino), r.first.v, r.end.v);
-  }
-  ~Exclusive() { i_.exclusion->leave_invalidate(&ticket_); }
-  Exclusive(const Exclusive&) = delete;
-  Exclusive& operator=(const Exclusive&) = delete;
-
- private:
-  Inode& i_;
-  exclusion::InvalidateTicket ticket_;
-};
-
-class SizeLock {
- public:
-  SizeLock(Inode& i, Wait wait) NO_THREAD_SAFETY_ANALYSIS : m_(i.size_mutex) {
-    if (wait == Wait::kBlock)
-      m_.Lock();
-    else if (!m_.TryLock())
-      fail(EAGAIN, "inode {}: its size is being changed", to_u64(i.ino));
-  }
-  ~SizeLock() NO_THREAD_SAFETY_ANALYSIS { m_.Unlock(); }
-  SizeLock(const SizeLock&) = delete;
-  SizeLock& operator=(const SizeLock&) = delete;
-
- private:
-  Mutex& m_;
-};
 
 void check_range(uint64_t offset, uint64_t length) {
   if (length == 0) fail(EINVAL, "length 0");
@@ -325,6 +295,11 @@ void MountedVolume::grow(Inode& i, uint64_t size, Wait wait) {
   prepare_growth(i, i.i_size.load(), wait);
   store_->grow_size(i.ino, size);
   i.set_size(size);
+}
+
+void MountedVolume::extend(Inode& i, uint64_t size, Wait wait) {
+  SizeLock size_lock(i, wait);
+  if (size > i.i_size.load()) grow(i, size, wait);
 }
 
 void MountedVolume::preallocate(Inode& i, uint64_t offset, uint64_t length, bool keep_size, Wait wait) {

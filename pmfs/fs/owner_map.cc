@@ -32,6 +32,8 @@ const char* block_event_name(BlockEvent e) {
     case BlockEvent::kZeroRange: return "zero range: zap";
     case BlockEvent::kEvict: return "last close: zap and free";
     case BlockEvent::kReclaim: return "zero block reclaimed";
+    case BlockEvent::kCollapse: return "collapse";
+    case BlockEvent::kInsert: return "insert";
   }
   return "?";
 }

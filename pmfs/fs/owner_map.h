@@ -10,7 +10,7 @@
 
 namespace pmfs {
 
-enum class BlockEvent : uint8_t { kNone, kInstall, kTruncate, kPunch, kZeroRange, kEvict, kReclaim };
+enum class BlockEvent : uint8_t { kNone, kInstall, kTruncate, kPunch, kZeroRange, kEvict, kReclaim, kCollapse, kInsert };
 const char* block_event_name(BlockEvent e);
 
 struct BlockOwner {

@@ -94,6 +94,7 @@ MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptio
   store_ = meta::Store::open(dir / kMetaName);
   meta::Superblock sb = store_->superblock();
   region_ = open_shmem_region(dir / kDataName, sb.geometry.blocks, {sb.was_clean, o.canary});
+  strangers_ = !sb.was_clean;
   if (o.trace) owners_ = std::make_unique<OwnerMap>(sb.geometry.blocks);
   refill_ = std::make_unique<Refill>(*region_, *store_, false);
   recover();

@@ -104,6 +104,17 @@ class MountedVolume {
   void punch(Inode& i, uint64_t offset, uint64_t length, Wait wait = Wait::kBlock, uint64_t client = 0);
   void zero_range(Inode& i, uint64_t offset, uint64_t length, Wait wait = Wait::kBlock, uint64_t client = 0);
   void preallocate(Inode& i, uint64_t offset, uint64_t length, bool keep_size, Wait wait = Wait::kBlock);
+  // Whole pages leave the file, or zeros come into it, and what is behind moves (shift.cc). EINVAL: not multiples of
+  // the block size, or nothing is behind; EFBIG; ENOSPC: what clients have mapped moves to blocks that must be free.
+  void collapse(Inode& i, uint64_t offset, uint64_t length, Wait wait = Wait::kBlock, uint64_t client = 0);
+  void insert(Inode& i, uint64_t offset, uint64_t length, Wait wait = Wait::kBlock, uint64_t client = 0);
+
+  // --- seek_copy.cc
+  enum class Seek : uint8_t { kData, kHole };
+  uint64_t seek(Inode& i, uint64_t offset, Seek what);  // ENXIO
+  // As copy_file_range(2); short at the end of `from` or after 256 MiB of data. EINVAL: overlap within one file.
+  uint64_t copy_range(Inode& from, uint64_t from_offset, Inode& to, uint64_t to_offset, uint64_t length,
+                      Wait wait = Wait::kBlock, uint64_t client = 0);
 
   // Makes free space of what is only held: reservations and zero blocks of all inodes but those busy.
   // Called with lock entries held: takes nothing it would have to wait for.
@@ -150,6 +161,12 @@ class MountedVolume {
   void zero_edges(Inode& i, uint64_t offset, uint64_t end, PageRange whole);
   void forget_written(Inode& i, PageRange r);
   void grow(Inode& i, uint64_t size, Wait wait);
+  void extend(Inode& i, uint64_t size, Wait wait);  // grow, if it is smaller
+  std::vector<FileExtent> maybe_mapped(Inode& i, PageRange r);
+  Extent reserve_anywhere(Pfn goal, uint64_t count);
+  bool evacuate(Inode& i, PageRange r, BlockEvent what, uint64_t client);
+  void shift(Inode& i, PageRange rest, PageRange moving, uint64_t new_size, Wait wait, BlockEvent what,
+             uint64_t client, const std::function<meta::Removed()>& transaction);
   void prepare_growth(Inode& i, uint64_t old_size, Wait wait);
   size_t write_at(Inode& i, std::span<const std::byte> in, uint64_t offset, bool extend, Wait wait);
   void touch_mtime(Inode& i);
@@ -166,6 +183,7 @@ class MountedVolume {
   void freed();
   std::function<void()> on_freed_;
   std::atomic<uint64_t> times_freed_{0};
+  bool strangers_ = false;  // clients of a manager that died may have PTEs that no lock entry knows of
   Mutex stuck_mutex_{LockRank::kLeaf, "volume stuck"};
   std::vector<Stuck> stuck_ GUARDED_BY(stuck_mutex_);   // could not be zapped
   std::vector<Stuck> zapped_ GUARDED_BY(stuck_mutex_);  // settle() frees them

@@ -207,6 +207,39 @@ void BTree::replace(uint64_t key, const Record& r) {
   n->records[i] = r;
 }
 
+// `by` is added modulo 2^64. `lowest`: the smallest key that what is at `from` may get.
+void BTree::shift_keys(Node* n, uint64_t from, uint64_t by, uint64_t lowest) {
+  if (n->level == 0) {
+    size_t i = record_index(n, from);
+    if (i == n->count) return;
+    transaction::snapshot(n->records + i, n->count - i);
+    for (; i < n->count; ++i) n->records[i].key += by;
+    return;
+  }
+  size_t i = child_index(n, from);
+  // The child at `from` may hold smaller keys than its separator says when they are shifted down. Its left neighbour
+  // begins in front of them: it would be empty, and so not be there, if it began where nothing is.
+  if (i > 0 && n->branches[i].key > lowest) {
+    transaction::snapshot(&n->branches[i].key);
+    n->branches[i].key = lowest;
+  }
+  shift_keys(pop_.direct(n->branches[i].child), from, by, lowest);
+  if (i + 1u == n->count) return;
+  transaction::snapshot(n->branches + i + 1, n->count - i - 1);
+  for (++i; i < n->count; ++i) {
+    n->branches[i].key += by;
+    shift_keys(pop_.direct(n->branches[i].child), from, by, lowest);
+  }
+}
+
+void BTree::shift_up(uint64_t from, uint64_t by) {
+  if (!empty()) shift_keys(pop_.direct(t_->root), from, by, UINT64_MAX);
+}
+
+void BTree::shift_down(uint64_t from, uint64_t by) {
+  if (!empty()) shift_keys(pop_.direct(t_->root), from, 0 - by, from - by);
+}
+
 bool BTree::cut_from(Node* n, uint64_t lo, uint64_t hi, uint64_t node_lo, uint64_t node_hi, Cut* out) {
   if (n->level == 0) {
     size_t a = record_index(n, lo), b = record_index(n, hi);

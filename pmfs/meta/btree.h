@@ -48,6 +48,10 @@ class BTree {
   void erase(uint64_t key);      // must be there
   // r.key may be larger than `key`, but not as large as the next one's.
   void replace(uint64_t key, const Record& r);
+  // Every key at `from` and above becomes so much larger; none may overflow. A transaction as long as what is shifted.
+  void shift_up(uint64_t from, uint64_t by);
+  // Smaller: no key may be in [from - by, from).
+  void shift_down(uint64_t from, uint64_t by);
   Cut cut(uint64_t lo, uint64_t hi);  // keys in [lo, hi); count() is left for the caller: forget()
   void forget(uint64_t records);      // that cut() handed out
 
@@ -60,6 +64,11 @@ class BTree {
   static bool check_subtree(pool_base& pop, persistent_ptr<Node> n, const std::string& what, uint64_t pool_bytes,
                             std::vector<std::string>* findings);
   static bool plausible(const pool_base& pop, persistent_ptr<Node> n, uint64_t pool_bytes);
+  // By visit(), in this thread: what a test of the cost of a lookup looks at.
+  static uint64_t& nodes_visited() {
+    thread_local uint64_t n = 0;
+    return n;
+  }
 
  private:
   static size_t record_index(const Node* n, uint64_t key);  // first record with a key >= `key`
@@ -67,6 +76,7 @@ class BTree {
 
   template <class F>
   static bool visit_node(const pool_base& pop, const Node* n, uint64_t from, F& fn) {
+    ++nodes_visited();
     if (n->level == 0) {
       for (size_t i = record_index(n, from); i < n->count; ++i)
         if (!fn(n->records[i])) return false;
@@ -80,6 +90,7 @@ class BTree {
   std::optional<Record> floor_in(const Node* n, uint64_t key) const;
   std::optional<Branch> insert_into(Node* n, const Record& r);
   bool erase_from(Node* n, uint64_t key);
+  void shift_keys(Node* n, uint64_t from, uint64_t by, uint64_t lowest);
   bool cut_from(Node* n, uint64_t lo, uint64_t hi, uint64_t node_lo, uint64_t node_hi, Cut* out);
   void drop_root_levels();
   static bool check_node(const pool_base& pop, persistent_ptr<Node> n, uint64_t lo, uint64_t hi, uint64_t pool_bytes,

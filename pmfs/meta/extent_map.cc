@@ -112,6 +112,28 @@ ExtentMap::Taken ExtentMap::remove(PageRange r) {
   return out;
 }
 
+Pgoff ExtentMap::end() const {
+  auto last = tree_.floor(UINT64_MAX - 1);
+  return last ? extent_of(*last).end() : Pgoff(0);
+}
+
+void ExtentMap::move_up(Pgoff from, uint64_t pages) {
+  auto host = lookup(from);
+  if (host && host->pgoff < from) carve(*host, {from, from});
+  tree_.shift_up(from.v, pages);
+}
+
+void ExtentMap::move_down(PageRange hole) {
+  tree_.shift_down(hole.end.v, hole.count());
+  if (hole.first.v == 0) return;
+  auto left = tree_.floor(hole.first.v - 1), right = tree_.find(hole.first.v);
+  if (!left || !right || !joins(extent_of(*left), extent_of(*right))) return;
+  FileExtent one = extent_of(*left);
+  one.count += extent_of(*right).count;
+  tree_.erase(right->key);
+  tree_.replace(left->key, record_of(one));
+}
+
 void ExtentMap::set_flag(const FileExtent& part, bool unwritten) {
   // Its neighbours may have grown together with an earlier part: find what holds it now.
   auto host = lookup(part.pgoff);

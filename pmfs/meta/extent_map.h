@@ -35,6 +35,9 @@ class ExtentMap {
   void insert(const FileExtent& e);  // e.range() must be a hole
   Taken remove(PageRange r);
   void set_flag(const FileExtent& part, bool unwritten);  // `part` as with_flag() gave it
+  Pgoff end() const;                        // behind the last extent
+  void move_up(Pgoff from, uint64_t pages);  // what is at `from` and behind; nothing may get behind kEndOfFile
+  void move_down(PageRange hole);            // what is behind the hole, by its length
 
  private:
   void insert_merging(const FileExtent& e);

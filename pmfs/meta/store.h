@@ -189,6 +189,14 @@ class Store {
   // the size is set too (truncate down). Whole or not at all. Works on a full pool (uses a reserve).
   // A directory or a symbolic link has none: nothing happens.
   virtual Removed remove_extents(Ino ino, PageRange r, std::optional<uint64_t> new_size) = 0;
+  // Reserved blocks take the place of whatever is at the pages of `e`, in one transaction; what was there joins the
+  // deferred-free list. For moving data: the caller has made a durable copy.
+  virtual Removed replace_extent(Ino ino, const FileExtent& e) = 0;
+  // The pages of `gone` leave the file and what is behind moves down to them, in one transaction, with the new size.
+  virtual Removed collapse_range(Ino ino, PageRange gone, uint64_t new_size) = 0;
+  // A hole of `pages` opens at `at`: what is there and behind moves up, in one transaction, with the new size. EFBIG.
+  // ENOSPC: the log of so long a map doesn't fit the pool.
+  virtual void insert_range(Ino ino, Pgoff at, uint64_t pages, uint64_t new_size) = 0;
   // After the zap: the blocks of a Removed go back to the allocator, its record off the list.
   virtual void finish_free(uint64_t id) = 0;
   // What a crash left on the deferred-free list: zap first, then finish_free.

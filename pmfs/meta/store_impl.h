@@ -58,6 +58,9 @@ class StoreImpl final : public Store {
   void mark_written(Ino ino, PageRange r, std::optional<uint64_t> new_size) override;
   void mark_unwritten(Ino ino, PageRange r) override;
   Removed remove_extents(Ino ino, PageRange r, std::optional<uint64_t> new_size) override;
+  Removed replace_extent(Ino ino, const FileExtent& e) override;
+  Removed collapse_range(Ino ino, PageRange gone, uint64_t new_size) override;
+  void insert_range(Ino ino, Pgoff at, uint64_t pages, uint64_t new_size) override;
   void finish_free(uint64_t id) override;
   std::vector<Removed> deferred() override;
 

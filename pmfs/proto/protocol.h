@@ -109,6 +109,11 @@ enum class Op : uint16_t {
   kGetXattr = 34,     // -> v0 = bytes of the value in bounce
   kListXattr = 35,    // a0 = 0 -> v0 = bytes in bounce, names with a NUL each
   kRemoveXattr = 36,
+  kSeek = 37,         // handle; a0 = offset, a1 = SEEK_DATA or SEEK_HOLE -> v0 = offset
+  kCopyRange = 38,    // handle: from; a0 = offset there, a1 = handle: to, a2 = offset there, a3 = bytes -> v0 = copied,
+                      // short at the end of the file and after 256 MiB of data
+  kCollapse = 39,     // handle or path1; a0 = offset, a1 = length
+  kInsert = 40,       // same
 };
 inline constexpr uint64_t kWriteAppend = 1;
 inline constexpr uint64_t kNoFollow = 1;  // a symbolic link that is the last component is meant itself

@@ -5,6 +5,7 @@
 #include <new>
 
 #include <fcntl.h>
+#include <unistd.h>
 #include <sys/mman.h>
 
 #include "pmfs/base/error.h"
@@ -88,6 +89,15 @@ void Dispatcher::run(Call& c) {
     case Op::kPreallocate:
       if (r.a2 > 1) fail(EPROTO, "unknown preallocate flags {:#x}", r.a2);
       return volume_.preallocate(*target(c, true), r.a0, r.a1, r.a2 == 1, c.wait());
+    case Op::kCollapse: return volume_.collapse(*target(c, true), r.a0, r.a1, c.wait(), s.id);
+    case Op::kInsert: return volume_.insert(*target(c, true), r.a0, r.a1, c.wait(), s.id);
+    case Op::kSeek:
+      if (r.a1 != SEEK_DATA && r.a1 != SEEK_HOLE) fail(EINVAL, "seek {}: only SEEK_DATA and SEEK_HOLE", r.a1);
+      // A handle of any mode will do, as with lseek.
+      c.reply.v0 = volume_.seek(*s.file(r.handle)->inode, r.a0,
+                                r.a1 == SEEK_DATA ? MountedVolume::Seek::kData : MountedVolume::Seek::kHole);
+      return;
+    case Op::kCopyRange: return copy_range(c);
     case Op::kFsync: return volume_.fsync(*file(c, false)->inode);
     case Op::kMkdir: return volume_.mkdir(c.path1, static_cast<uint32_t>(r.a1), s.who);
     case Op::kRmdir: return volume_.rmdir(c.path1, s.who);
@@ -172,6 +182,7 @@ void Dispatcher::map(Call& c) {
   auto m = std::make_shared<fault::Mapping>(s.next_mapping_id(), r.a0, pages, static_cast<int>(r.a3),
                                             static_cast<int32_t>(r.a4), f->inode, s.sentinel(f->inode),
                                             s.client().uffd(), s);
+  f->inode->add_pte_holder(m);
   s.client().add(m);
   if (s.ended()) {  // it ended between: nobody else would take the mapping out again
     s.client().remove(m->id);
@@ -207,6 +218,16 @@ void Dispatcher::readdir(Call& c) {
   }
   c.reply.v0 = n;
   c.reply.v1 = at;
+}
+
+void Dispatcher::copy_range(Call& c) {
+  const Request& r = c.r;
+  if (r.a1 > UINT32_MAX) fail(EBADF, "handle {}: there is none", r.a1);
+  auto from = file(c, false);
+  auto to = c.session.file(static_cast<uint32_t>(r.a1));
+  if ((to->flags & O_ACCMODE) == O_RDONLY || (to->flags & O_APPEND))
+    fail(EBADF, "handle {}: is not open for writing anywhere", r.a1);
+  c.reply.v0 = volume_.copy_range(*from->inode, r.a0, *to->inode, r.a2, r.a3, c.wait(), c.session.id);
 }
 
 void Dispatcher::extents(Call& c) {

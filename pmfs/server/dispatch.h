@@ -46,6 +46,7 @@ class Dispatcher {
   void stat(Call& c);
   void readdir(Call& c);
   void extents(Call& c);
+  void copy_range(Call& c);
   // --- names.cc
   struct Subject {  // what an attribute operation is about; a regular file can't be freed meanwhile
     Ino ino;
