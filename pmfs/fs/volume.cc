@@ -20,7 +20,18 @@ namespace {
 
 constexpr char kMetaName[] = "meta", kDataName[] = "data", kLockName[] = "lock";
 
-// Holds DIR/lock exclusively and writes our pid into it.
+const exclusion::SchemeInfo* pick_scheme(const VolumeOptions& o) {
+  const exclusion::SchemeInfo* s = exclusion::find_scheme(o.exclusion);
+  std::string names;
+  for (const auto& i : exclusion::schemes()) names += fmt::format("{}{}", names.empty() ? "" : ", ", i.name);
+  if (!s) fail(EINVAL, "exclusion scheme '{}': there is none of that name; there are {}", o.exclusion, names);
+  if (!s->sound && !o.allow_broken)
+    fail(EINVAL, "exclusion scheme '{}': is broken on purpose and would lose data; it is for the torture tool", s->name);
+  return s;
+}
+
+}  // namespace
+
 UniqueFd lock_volume(const std::filesystem::path& dir) {
   std::string path = dir / kLockName;
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
@@ -37,18 +48,6 @@ UniqueFd lock_volume(const std::filesystem::path& dir) {
     fail(errno, "volume {}: can't write {}: {}", dir.string(), path, std::strerror(errno));
   return fd;
 }
-
-const exclusion::SchemeInfo* pick_scheme(const VolumeOptions& o) {
-  const exclusion::SchemeInfo* s = exclusion::find_scheme(o.exclusion);
-  std::string names;
-  for (const auto& i : exclusion::schemes()) names += fmt::format("{}{}", names.empty() ? "" : ", ", i.name);
-  if (!s) fail(EINVAL, "exclusion scheme '{}': there is none of that name; there are {}", o.exclusion, names);
-  if (!s->sound && !o.allow_broken)
-    fail(EINVAL, "exclusion scheme '{}': is broken on purpose and would lose data; it is for the torture tool", s->name);
-  return s;
-}
-
-}  // namespace
 
 void format_volume(const std::filesystem::path& dir, const FormatOptions& o) {
   if (o.blocks < kMinBlocks)

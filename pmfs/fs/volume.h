@@ -34,6 +34,9 @@ inline constexpr uint64_t kMinBlocks = 4096;  // 16 MiB
 // Makes a volume in directory `dir` (created if absent): DIR/meta, DIR/data. Throws EEXIST, EINVAL, ENOSPC, EBUSY.
 void format_volume(const std::filesystem::path& dir, const FormatOptions& o);
 
+// Takes the lock that a mount holds, and writes our pid into it. Throws Error(EBUSY) naming the holder.
+UniqueFd lock_volume(const std::filesystem::path& dir);
+
 struct VolumeOptions {
   std::string exclusion = std::string(exclusion::kDefaultScheme);
   bool allow_broken = false;  // accept schemes that are broken on purpose (torture, tests)

@@ -23,12 +23,13 @@ class InodeTable {
   void free(Ino ino);
   uint64_t next() const { return m_.root->inodes.next; }
 
+  void make_slot(uint64_t n);  // the pages that inode n is in; its chunk is zero if it is new
+
   void make_orphan(Ino ino);
   void drop_orphan(Ino ino);
   std::vector<Ino> orphans() const;
 
  private:
-  void make_slot(uint64_t n);
   Media& m_;
 };
 

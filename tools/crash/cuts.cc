@@ -17,7 +17,8 @@ struct Units {
   explicit Units(const Step& s) {
     for (size_t i = 0; i < s.pending.size(); ++i) {
       (s.pending[i].old ? old : single).push_back(i);
-      if (!s.pending[i].old) versions.push_back(static_cast<uint8_t>(std::min<size_t>(s.pending[i].versions.size(), 255)));
+      if (!s.pending[i].old)
+        versions.push_back(static_cast<uint8_t>(std::min<size_t>(s.pending[i].versions.size(), 255)));
     }
     if (!old.empty()) versions.push_back(1);
   }

@@ -59,7 +59,11 @@ std::optional<std::string> probe(MountedVolume& v) {
 
 Explorer::Explorer(std::filesystem::path dir, std::filesystem::path start, Limits limits,
                    std::function<void(const Finding&)> found, std::function<void(const std::string&)> beat)
-    : dir_(std::move(dir)), start_(std::move(start)), limits_(limits), found_(std::move(found)), beat_(std::move(beat)) {}
+    : dir_(std::move(dir)),
+      start_(std::move(start)),
+      limits_(limits),
+      found_(std::move(found)),
+      beat_(std::move(beat)) {}
 
 void Explorer::make_start(const std::filesystem::path& dir) {
   std::filesystem::create_directories(dir);
@@ -80,7 +84,8 @@ void Explorer::make_start(const std::filesystem::path& dir) {
     }
   }
   int status = 1;
-  if (pid < 0 || ::waitpid(pid, &status, 0) != pid || status != 0) fail(EIO, "{}: can't set the first volume up", dir.string());
+  if (pid < 0 || ::waitpid(pid, &status, 0) != pid || status != 0)
+    fail(EIO, "{}: can't set the first volume up", dir.string());
 }
 
 Explorer::Trace Explorer::record(const Workload& ops) {
@@ -138,15 +143,19 @@ void Explorer::judge_image(Image& image, const Trace& t, const Step& s, bool pro
   beat_(fmt::format("{} [step {}, image {}]", text_of(workload_->ops), step_, number_));
   const VolumeState& before = t.states[mounting ? 0 : s.op];
   const VolumeState& after = t.states[mounting ? 0 : s.op + 1];
-  std::string doing = mounting ? "mounting" : fmt::format("'{}' {}", text_of(workload_->ops[s.op]), s.done ? "had returned" : "was under way");
+  std::string doing =
+      mounting ? "mounting"
+               : fmt::format("'{}' {}", text_of(workload_->ops[s.op]), s.done ? "had returned" : "was under way");
   interpose(Mode::kPrivate, files_in(image.dir()), nullptr);
   try {
     auto v = mount(image.dir());
     for (const std::string& f : v->store().check()) report(doing + ", and fsck finds: " + f);
     meta::Space space = v->store().space();
-    if (space.blocks_deferred != 0 || space.blocks_reserved != 0) report(doing + ", and blocks are not settled by the mount");
+    if (space.blocks_deferred != 0 || space.blocks_reserved != 0)
+      report(doing + ", and blocks are not settled by the mount");
     VolumeState found = read_state(*v);
-    auto wrong = judge(found, s.done ? after : before, after, s.done ? Partial{} : partial_of(workload_->ops[mounting ? 0 : s.op]));
+    auto wrong = judge(found, s.done ? after : before, after,
+                       s.done ? Partial{} : partial_of(workload_->ops[mounting ? 0 : s.op]));
     if (wrong) report(doing + ", and after the cut " + *wrong);
     if (probe_too && !wrong)
       if (auto bad = probe(*v)) report(doing + ", and after the cut " + *bad);

@@ -30,15 +30,19 @@ struct Options {
   std::string sabotage = "none", workload;
 };
 
-const std::map<std::string, Sabotage> kSabotages{
-    {"none", Sabotage::kNone},           {"fence", Sabotage::kFence},           {"log-flush", Sabotage::kLogFlush},
-    {"data-flush", Sabotage::kDataFlush}, {"data-order", Sabotage::kDataOrder}, {"snapshot", Sabotage::kSnapshot},
-    {"zap", Sabotage::kZap}};
+const std::map<std::string, Sabotage> kSabotages{{"none", Sabotage::kNone},
+                                                 {"fence", Sabotage::kFence},
+                                                 {"log-flush", Sabotage::kLogFlush},
+                                                 {"data-flush", Sabotage::kDataFlush},
+                                                 {"data-order", Sabotage::kDataOrder},
+                                                 {"snapshot", Sabotage::kSnapshot},
+                                                 {"zap", Sabotage::kZap}};
 
 int parse(int argc, char** argv, Options* o) {
   CLI::App app(
       "Explores what a power cut can leave of a volume. Records every store, flush and fence of workloads; builds the\n"
-      "images that a cut at each fence could leave (subsets of the cache lines that are not durable yet); mounts each,\n"
+      "images that a cut at each fence could leave (subsets of the cache lines that are not durable yet); mounts "
+      "each,\n"
       "checks it, and compares it with what was promised: what had returned is there, what was under way is there\n"
       "whole or not at all (docs/durability.md), no block is owned twice or lost, no stale bytes are read.");
   app.footer(
@@ -50,14 +54,23 @@ int parse(int argc, char** argv, Options* o) {
       "Exit code: 0 nothing bad, 1 something bad was found, 2 usage, 3 could not run.");
   std::string names;
   for (const auto& [name, s] : kSabotages) names += (names.empty() ? "" : ", ") + name;
-  app.add_option("--states", o->states, "different images to look at, about")->check(CLI::Range(1ul, 1'000'000'000ul))->capture_default_str();
+  app.add_option("--states", o->states, "different images to look at, about")
+      ->check(CLI::Range(1ul, 1'000'000'000ul))
+      ->capture_default_str();
   app.add_flag("--long", o->long_run, "the whole plan, and on until 120000 images (or --states, if it is more)");
   app.add_option("--seed", o->limits.seed, "of the long workloads and of samples")->capture_default_str();
-  app.add_option("--per-step", o->limits.per_step, "images of one step (fence), at most; of long workloads half")->check(CLI::Range(4, 1 << 20))->capture_default_str();
-  app.add_option("--recovery-every", o->limits.recovery_every, "of so many images the recovery of one is cut too; 0: of none")->capture_default_str();
-  app.add_option("--long-ops", o->long_ops, "operations of a long workload")->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_option("--per-step", o->limits.per_step, "images of one step (fence), at most; of long workloads half")
+      ->check(CLI::Range(4, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--recovery-every", o->limits.recovery_every,
+                 "of so many images the recovery of one is cut too; 0: of none")
+      ->capture_default_str();
+  app.add_option("--long-ops", o->long_ops, "operations of a long workload")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
   app.add_option("--jobs", o->processes, "processes")->check(CLI::Range(1, 64))->capture_default_str();
-  app.add_option("--sabotage", o->sabotage, "as if the code had this fault: " + names)->capture_default_str()
+  app.add_option("--sabotage", o->sabotage, "as if the code had this fault: " + names)
+      ->capture_default_str()
       ->check(CLI::IsMember(kSabotages));
   app.add_option("--workload", o->workload, "only this one, separated by ';'");
   app.add_flag("--json", o->json, "the result as one JSON document");
@@ -99,7 +112,8 @@ int run(Options& o) {
   auto progress = [&] {
     if (!terminal) return;
     fmt::print(stderr, "\r{:>8} workloads {:>9} images {:>6.0f}/s {:>4} bad ", workers.counted(kWorkloads),
-               workers.counted(kImages), static_cast<double>(workers.counted(kImages)) / seconds(), workers.counted(kBad));
+               workers.counted(kImages), static_cast<double>(workers.counted(kImages)) / seconds(),
+               workers.counted(kBad));
     std::fflush(stderr);
   };
   auto enough = [&](uint64_t n) {
@@ -130,17 +144,25 @@ int run(Options& o) {
   if (terminal) fmt::print(stderr, "\r{:70}\r", "");
   const bool bad = !findings.empty();
   if (o.json) {
-    nlohmann::ordered_json j{{"seed", o.limits.seed}, {"sabotage", o.sabotage}, {"workloads", workers.counted(kWorkloads)},
-                             {"steps", workers.counted(kSteps)}, {"steps_complete", workers.counted(kComplete)},
-                             {"images", workers.counted(kImages)}, {"recoveries_cut", workers.counted(kRecoveries)},
-                             {"bad", findings.size()}, {"seconds", seconds()}, {"findings", findings}};
+    nlohmann::ordered_json j{{"seed", o.limits.seed},
+                             {"sabotage", o.sabotage},
+                             {"workloads", workers.counted(kWorkloads)},
+                             {"steps", workers.counted(kSteps)},
+                             {"steps_complete", workers.counted(kComplete)},
+                             {"images", workers.counted(kImages)},
+                             {"recoveries_cut", workers.counted(kRecoveries)},
+                             {"bad", findings.size()},
+                             {"seconds", seconds()},
+                             {"findings", findings}};
     fmt::print("{}\n", j.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
   } else {
     for (const std::string& f : findings) fmt::print("BAD {}\n", f);
-    fmt::print("{} workloads, {} fences ({} with all images), {} different images mounted and judged, {} recoveries cut again; "
-               "{:.0f} s\n{}\n", workers.counted(kWorkloads), workers.counted(kSteps), workers.counted(kComplete),
-               workers.counted(kImages), workers.counted(kRecoveries), seconds(),
-               bad ? fmt::format("{} bad", findings.size()) : "0 bad");
+    fmt::print(
+        "{} workloads, {} fences ({} with all images), {} different images mounted and judged, {} recoveries cut "
+        "again; "
+        "{:.0f} s\n{}\n",
+        workers.counted(kWorkloads), workers.counted(kSteps), workers.counted(kComplete), workers.counted(kImages),
+        workers.counted(kRecoveries), seconds(), bad ? fmt::format("{} bad", findings.size()) : "0 bad");
   }
   return bad ? 1 : 0;
 }

@@ -22,11 +22,11 @@ struct Grammar {
   const char* arguments;  // p path, o other path, n offset, b bytes
 };
 constexpr Grammar kGrammar[] = {
-    {Op::kCreate, "create", "p"},         {Op::kMkdir, "mkdir", "p"},          {Op::kUnlink, "unlink", "p"},
-    {Op::kRmdir, "rmdir", "p"},           {Op::kRename, "rename", "po"},       {Op::kWrite, "write", "pnb"},
-    {Op::kAppend, "append", "pb"},        {Op::kStorePersist, "store", "pnb"}, {Op::kStoreFsync, "storesync", "pnb"},
-    {Op::kTruncate, "truncate", "pb"},    {Op::kPunch, "punch", "pnb"},        {Op::kZeroRange, "zero", "pnb"},
-    {Op::kPreallocate, "alloc", "pnb"},   {Op::kChmod, "chmod", "pb"},
+    {Op::kCreate, "create", "p"},       {Op::kMkdir, "mkdir", "p"},          {Op::kUnlink, "unlink", "p"},
+    {Op::kRmdir, "rmdir", "p"},         {Op::kRename, "rename", "po"},       {Op::kWrite, "write", "pnb"},
+    {Op::kAppend, "append", "pb"},      {Op::kStorePersist, "store", "pnb"}, {Op::kStoreFsync, "storesync", "pnb"},
+    {Op::kTruncate, "truncate", "pb"},  {Op::kPunch, "punch", "pnb"},        {Op::kZeroRange, "zero", "pnb"},
+    {Op::kPreallocate, "alloc", "pnb"}, {Op::kChmod, "chmod", "pb"},
 };
 
 const Grammar& grammar_of(Op::Kind k) {
@@ -118,7 +118,9 @@ Workload parse_workload(const std::string& text) {
 void run_op(MountedVolume& v, const Op& op, uint8_t value) {
   try {
     switch (op.kind) {
-      case Op::kCreate: { InodeRef i(v, v.open(op.path, O_RDWR | O_CREAT | O_EXCL, 0644, 1, 2)); } break;
+      case Op::kCreate: {
+        InodeRef i(v, v.open(op.path, O_RDWR | O_CREAT | O_EXCL, 0644, 1, 2));
+      } break;
       case Op::kMkdir: v.mkdir(op.path, 0755, 1, 2); break;
       case Op::kUnlink: v.unlink(op.path); break;
       case Op::kRmdir: v.rmdir(op.path); break;

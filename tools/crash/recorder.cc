@@ -30,7 +30,8 @@ Recorder::Mapped* Recorder::find(const void* p, Area* area) {
 void Recorder::capture(Area area, Mapped& m, uint64_t line) {
   const std::byte* now = m.base + line * kLineBytes;
   auto it = pending_.find({area, line});
-  const std::byte* last = it != pending_.end() ? it->second.versions.back().data() : m.durable.data() + line * kLineBytes;
+  const std::byte* last =
+      it != pending_.end() ? it->second.versions.back().data() : m.durable.data() + line * kLineBytes;
   if (std::memcmp(now, last, kLineBytes) == 0) return;
   LineBytes bytes;
   std::memcpy(bytes.data(), now, kLineBytes);
@@ -77,7 +78,8 @@ void Recorder::retire() {
     auto& [id, p] = *it;
     if (p.flushed > 0) {
       const LineBytes& now = p.versions[p.flushed - 1];
-      std::memcpy(areas_[static_cast<size_t>(id.area)]->durable.data() + id.number * kLineBytes, now.data(), kLineBytes);
+      std::memcpy(areas_[static_cast<size_t>(id.area)]->durable.data() + id.number * kLineBytes, now.data(),
+                  kLineBytes);
       s.durable.push_back({id, now});
       p.versions.erase(p.versions.begin(), p.versions.begin() + static_cast<ptrdiff_t>(p.flushed));
       p.flushed = 0;

@@ -71,7 +71,8 @@ std::string first_difference(const VolumeState& found, const VolumeState& wanted
 std::byte at(const NodeState& n, size_t k) { return k < n.data.size() ? n.data[k] : std::byte{0}; }
 
 // The file of a partial operation, against what it was and is to be.
-std::optional<std::string> judge_file(const std::string& path, const NodeState& f, const NodeState& a, const NodeState& b) {
+std::optional<std::string> judge_file(const std::string& path, const NodeState& f, const NodeState& a,
+                                      const NodeState& b) {
   bool grows = b.size > a.size;
   if (f.size != a.size && f.size != b.size && !(grows && f.size > a.size && f.size < b.size)) {
     return fmt::format("{} has {} bytes, neither {} nor {}", path, f.size, a.size, b.size);
@@ -79,14 +80,15 @@ std::optional<std::string> judge_file(const std::string& path, const NodeState& 
   for (size_t k = 0; k < f.data.size(); ++k) {
     // Behind the old end there is nothing old: what is inside the size now was written.
     if (f.data[k] == at(b, k) || (k < a.size && f.data[k] == a.data[k])) continue;
-    return fmt::format("{} has {:#04x} at offset {}, neither {} nor {:#04x}", path,
-                       static_cast<unsigned>(f.data[k]), k, k < a.size ? fmt::format("{:#04x}", static_cast<unsigned>(a.data[k])) : "beyond the end",
+    return fmt::format("{} has {:#04x} at offset {}, neither {} nor {:#04x}", path, static_cast<unsigned>(f.data[k]), k,
+                       k < a.size ? fmt::format("{:#04x}", static_cast<unsigned>(a.data[k])) : "beyond the end",
                        static_cast<unsigned>(at(b, k)));
   }
   auto either = [](auto x, auto y, auto z) { return x == y || x == z; };
   if (!either(f.mtime_ns, a.mtime_ns, b.mtime_ns)) {
     // In between it may have been any moment of the operation.
-    if (f.mtime_ns < a.mtime_ns || f.mtime_ns > std::max(b.mtime_ns, b.ctime_ns)) return path + " has an mtime of no operation";
+    if (f.mtime_ns < a.mtime_ns || f.mtime_ns > std::max(b.mtime_ns, b.ctime_ns))
+      return path + " has an mtime of no operation";
   }
   return std::nullopt;
 }

@@ -19,7 +19,8 @@ const std::vector<Op>& alphabet() {
   static const std::vector<Op> all = parse_workload(
       "create /c; create /d/c; mkdir /e; mkdir /d/f; unlink /a; unlink /d/b; rmdir /d/sub; rmdir /e;"
       "rename /a /c; rename /a /d/b; rename /d/b /a; rename /d/sub /e; rename /d /e;"
-      "write /a 0 4096; write /a 100 9000; write /a 12288 8192; write /a 30000 6000; write /d/b 9000 100; write /c 0 5000;"
+      "write /a 0 4096; write /a 100 9000; write /a 12288 8192; write /a 30000 6000; write /d/b 9000 100; write /c 0 "
+      "5000;"
       "append /a 3000; append /d/b 200;"
       "store /a 4000 300; store /a 12288 4096; storesync /a 8000 9000;"
       "truncate /a 0; truncate /a 6000; truncate /a 12288; truncate /a 60000; truncate /d/b 100;"

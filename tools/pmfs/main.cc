@@ -1,6 +1,6 @@
 // pmfs: makes, serves and looks at volumes of persistent memory.
 //
-// Exit codes: 0 done, 1 an error (one line on standard error), 2 a command line that makes no sense.
+// Exit codes: 0 done, 1 an error (one line on standard error), 2 a command line that makes no sense. fsck has its own.
 
 #include <cerrno>
 #include <cstring>
@@ -70,6 +70,7 @@ int run(int argc, char** argv) {
       "  pmfs shutdown /dev/shm/vol\n"
       "pmfs COMMAND --help says more.");
   add_mkfs(app, c);
+  add_fsck(app, c);
   add_serve(app, c);
   add_files(app, c);
   add_names(app, c);
@@ -83,22 +84,23 @@ int run(int argc, char** argv) {
     for (int i = 1; i < argc; ++i) c.json = c.json || std::strcmp(argv[i], "--json") == 0;
     std::string help = "pmfs --help";
     for (const CLI::App* sub : app.get_subcommands()) help = "pmfs " + sub->get_name() + " --help";
-    return report(c, EINVAL, fmt::format("command line: {}; see {}", e.what(), help), 2);
+    const bool fsck = argc > 1 && std::strcmp(argv[1], "fsck") == 0;  // its codes are e2fsck's
+    return report(c, EINVAL, fmt::format("command line: {}; see {}", e.what(), help), fsck ? 16 : 2);
   }
   try {
     c.run();
     if (std::fflush(stdout) != 0) throw Error(errno, "standard output: can't be written to");
-    return 0;
+    return c.exit_code;
   } catch (const UsageError& e) {
     return report(c, EINVAL, e.what(), 2);
   } catch (const Error& e) {
-    return report(c, e.err(), sentence(e), 1);
+    return report(c, e.err(), sentence(e), c.error_code);
   } catch (const std::system_error& e) {
-    return report(c, e.code().value(), e.what(), 1);
+    return report(c, e.code().value(), e.what(), c.error_code);
   } catch (const std::bad_alloc&) {
-    return report(c, ENOMEM, "memory: there is none left; stop other programs", 1);
+    return report(c, ENOMEM, "memory: there is none left; stop other programs", c.error_code);
   } catch (const std::exception& e) {
-    return report(c, EIO, e.what(), 1);
+    return report(c, EIO, e.what(), c.error_code);
   }
 }
 

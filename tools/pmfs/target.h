@@ -15,6 +15,8 @@ namespace pmfs::cli {
 // One run of the program: what the command line asked for.
 struct Context {
   bool json = false;
+  int exit_code = 0;   // of a run that ended without an error
+  int error_code = 1;  // of one that threw
   std::function<void()> run;  // set by the command that was named; throws
 };
 
@@ -53,6 +55,7 @@ std::string time_text(int64_t ns);     // local time, to the second
 
 // Commands, by file.
 void add_mkfs(CLI::App& app, Context& c);    // mkfs.cc
+void add_fsck(CLI::App& app, Context& c);    // fsck.cc
 void add_serve(CLI::App& app, Context& c);   // serve.cc
 void add_files(CLI::App& app, Context& c);   // files.cc: ls stat truncate punch rm mkdir rmdir mv
 void add_names(CLI::App& app, Context& c);   // names.cc: ln readlink chmod chown and extended attributes

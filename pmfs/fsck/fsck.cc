@@ -1,0 +1,99 @@
+// A repair never touches the damaged pool: what could be saved of it goes into a new one, that is checked, and only
+// then takes the old one's name. The old one is kept beside it.
+#include "pmfs/fsck/fsck.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "pmfs/base/error.h"
+#include "pmfs/base/unique_fd.h"
+#include "pmfs/fs/volume.h"
+#include "pmfs/fsck/guarded.h"
+#include "pmfs/fsck/rebuild.h"
+#include "pmfs/meta/superblock.h"
+
+namespace pmfs::fsck {
+namespace {
+
+constexpr const char* kNew = "meta.repair";
+
+void check_version(const PoolView& pool, const std::filesystem::path& path) {
+  const meta::SuperblockMedia& sb = pool.root().sb;
+  if (meta::superblock_checksum(sb) != sb.checksum) return;  // what it says means nothing
+  if (sb.version != meta::kFormatVersion || (sb.features_incompat & ~meta::kKnownIncompat) != 0 ||
+      (sb.features_ro & ~meta::kKnownRo) != 0) {
+    fail(ENOTSUP, "{}: has format version {}, features {:#x}; this pmfs checks version {}: use the one that made it",
+         path.string(), sb.version, sb.features_incompat | sb.features_ro, meta::kFormatVersion);
+  }
+}
+
+// Free name for the damaged pool.
+std::filesystem::path kept_name(const std::filesystem::path& dir) {
+  for (int k = 1;; ++k) {
+    auto p = dir / fmt::format("meta.damaged.{}", k);
+    if (!std::filesystem::exists(p)) return p;
+  }
+}
+
+void repair(const std::filesystem::path& dir, int data_fd, Outcome* o, const Options& options, Result* r) {
+  Saved& v = o->saved;
+  std::filesystem::remove(dir / kNew);  // of a repair that was cut short
+  struct stat st;
+  if (::fstat(data_fd, &st) != 0) fail(errno, "{}: can't stat the region", dir.string());
+  uint64_t bytes = v.sb.blocks * kBlockSize;
+  if (static_cast<uint64_t>(st.st_size) < bytes && ::ftruncate(data_fd, static_cast<off_t>(bytes)) != 0)
+    fail(errno, "{}: the region can't be made {} bytes again: {}", dir.string(), bytes, std::strerror(errno));
+  copy_clones(&v, data_fd);
+  rebuild(v, dir / kNew, options.progress);
+  // A look at the result with the store's own eyes before it counts.
+  Guarded g = guarded(options.child_seconds, [&] {
+    std::string all;
+    for (const auto& f : meta::Store::open(dir / kNew)->check()) all += f + "; ";
+    return all;
+  });
+  if (!g.problem.empty() || !g.output.empty()) {
+    std::filesystem::remove(dir / kNew);
+    fail(EUCLEAN, "{}: the repaired metadata does not pass its check ({}{}); nothing was changed", dir.string(),
+         g.problem, g.output);
+  }
+  auto kept = kept_name(dir);
+  std::filesystem::create_hard_link(dir / "meta", kept);
+  std::filesystem::rename(dir / kNew, dir / "meta");
+  UniqueFd d(::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (d) ::fsync(d.get());
+  r->repaired = true;
+  r->kept = kept;
+}
+
+}  // namespace
+
+Result run(const std::filesystem::path& dir, const Options& options) {
+  if (!std::filesystem::exists(dir / "meta"))
+    fail(ENOENT, "volume {}: there is no volume; make one with pmfs mkfs {} --size 1G", dir.string(), dir.string());
+  UniqueFd lock = lock_volume(dir);
+  UniqueFd data(::open((dir / "data").c_str(), (options.repair ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW));
+  struct stat st;
+  if (!data || ::fstat(data.get(), &st) != 0)
+    fail(errno, "{}: the region can't be opened: {}", (dir / "data").string(), std::strerror(errno));
+  PoolView pool(dir / "meta", options.child_seconds);
+  check_version(pool, dir / "meta");
+  Outcome o = salvage(pool, static_cast<uint64_t>(st.st_size) / kBlockSize, options.progress);
+  Result r;
+  r.found = o.found;
+  r.lost = o.saved.lost;
+  r.blocks_total = o.saved.sb.blocks;
+  for (const auto& [n, i] : o.saved.inodes) {
+    ++r.inodes;
+    r.directories += S_ISDIR(i.media.mode);
+    for (const FileExtent& e : i.extents) r.blocks_used += e.count;
+  }
+  if (options.repair && o.found > 0) repair(dir, data.get(), &o, options, &r);
+  r.findings = std::move(o.findings);
+  return r;
+}
+
+}  // namespace pmfs::fsck

@@ -1,0 +1,20 @@
+// Runs a function in a child process: what it does to memory is gone, a crash or a hang costs the child only.
+#pragma once
+
+#include <functional>
+#include <string>
+
+namespace pmfs::fsck {
+
+struct Guarded {
+  std::string problem;  // empty: it returned; else how it ended ("died of signal 11", "still running after 60 s", what
+                        // it threw)
+  int error = 0;        // errno of the pmfs::Error it threw
+  std::string output;   // what it returned
+};
+
+// Not to be called while other threads of this process may hold locks that `f` needs. The child's standard error
+// goes to /dev/null: libraries print there before they abort. Throws Error if there can be no child.
+Guarded guarded(unsigned seconds, const std::function<std::string()>& f);
+
+}  // namespace pmfs::fsck

@@ -1,0 +1,190 @@
+#include "pmfs/fsck/rebuild.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "pmfs/meta/bitmap.h"
+#include "pmfs/meta/directory.h"
+#include "pmfs/meta/extent_map.h"
+#include "pmfs/meta/inode_table.h"
+#include "pmfs/meta/superblock.h"
+
+namespace pmfs::fsck {
+namespace {
+
+using namespace meta;
+
+constexpr size_t kBatch = 24;  // things in one transaction: its undo log stays small
+
+// Runs of blocks that no file has, in order.
+class FreeRuns {
+ public:
+  explicit FreeRuns(const Saved& v) : blocks_(v.sb.blocks) {
+    for (const auto& [n, i] : v.inodes)
+      for (const FileExtent& e : i.extents) used_.push_back(e.blocks());
+    std::sort(used_.begin(), used_.end(), [](Extent a, Extent b) { return a.first < b.first; });
+  }
+  Extent take(uint64_t most) {
+    for (;;) {
+      while (next_ < used_.size() && used_[next_].first.v <= at_) at_ = std::max(at_, used_[next_++].end().v);
+      uint64_t end = next_ < used_.size() ? used_[next_].first.v : blocks_;
+      if (at_ < end) {
+        Extent e{Pfn(at_), std::min(most, end - at_)};
+        at_ += e.count;
+        return e;
+      }
+      if (next_ == used_.size()) fail(ENOSPC, "no block is free for a copy of a block with two owners");
+    }
+  }
+
+ private:
+  const uint64_t blocks_;
+  std::vector<Extent> used_;
+  size_t next_ = 0;
+  uint64_t at_ = 0;
+};
+
+void copy_blocks(int fd, Extent from, Extent to) {
+  std::vector<std::byte> block(kBlockSize);
+  for (uint64_t k = 0; k < to.count; ++k) {
+    // Behind the end of a region that was cut short there is nothing: zeros.
+    ssize_t got = ::pread(fd, block.data(), kBlockSize, static_cast<off_t>((from.first + k).bytes()));
+    if (got < 0) fail(EIO, "block {}: can't be read: {}", (from.first + k).v, std::strerror(errno));
+    std::memset(block.data() + got, 0, kBlockSize - static_cast<size_t>(got));
+    if (::pwrite(fd, block.data(), kBlockSize, static_cast<off_t>((to.first + k).bytes())) !=
+        static_cast<ssize_t>(kBlockSize))
+      fail(EIO, "block {}: can't be written: {}", (to.first + k).v, std::strerror(errno));
+  }
+}
+
+class Rebuilder {
+ public:
+  Rebuilder(const Saved& v, const std::filesystem::path& path, const Progress& progress)
+      : v_(v), progress_(progress), m_(open_pool(path)), table_(m_), bitmap_(m_) {}
+
+  void run() {
+    superblock();
+    last_ = v_.inodes.rbegin()->first;
+    for (uint64_t n = 1; n <= last_; n += kBatch) inodes(n, std::min(n + kBatch - 1, last_));
+    for (const auto& [n, i] : v_.inodes) {
+      names(n, i);
+      extents(n, i);
+      if (progress_) progress_("repair", n, last_);
+    }
+  }
+
+ private:
+  void superblock() {
+    transaction::run(m_.pop, [&] {
+      transaction::snapshot(&m_.root->sb);
+      SuperblockMedia& sb = m_.root->sb;
+      std::memcpy(sb.uuid, v_.sb.uuid, sizeof sb.uuid);
+      sb.features_compat = v_.sb.features_compat;
+      sb.features_ro = v_.sb.features_ro;
+      sb.features_incompat = v_.sb.features_incompat;
+      sb.format_time_ns = v_.sb.format_time_ns;
+      sb.checksum = superblock_checksum(sb);
+      m_.root->mount_epoch = v_.mount_epoch;
+      m_.root->clean = 0;  // what is free may hold anything
+    });
+  }
+
+  void inodes(uint64_t first, uint64_t last) {
+    transaction::run(m_.pop, [&] {
+      InodeTableMedia& t = m_.root->inodes;
+      for (uint64_t n = first; n <= last; ++n) {
+        table_.make_slot(n);
+        t.next = n + 1;
+        InodeMedia* i = table_.slot(n);
+        transaction::snapshot(i);
+        auto saved = v_.inodes.find(n);
+        if (saved == v_.inodes.end()) {
+          *i = InodeMedia{};
+          i->generation = v_.mount_epoch << 32;  // larger than any that the number had
+          i->list_next = t.free;
+          t.free = n;
+          continue;
+        }
+        *i = saved->second.media;
+        i->map = Tree{};
+        i->blocks = 0;
+        i->list_next = i->list_prev = 0;
+        if (n != to_u64(kRootIno)) t.used += 1;
+      }
+    });
+  }
+
+  void names(uint64_t n, const SavedInode& saved) {
+    for (auto it = saved.names.begin(); it != saved.names.end();) {
+      transaction::run(m_.pop, [&] {
+        InodeMedia* i = table_.slot(n);
+        snapshot_inode(i);
+        for (size_t k = 0; k < kBatch && it != saved.names.end(); ++k, ++it)
+          Directory(m_, i).insert(it->first, Ino{it->second});
+      });
+    }
+  }
+
+  void extents(uint64_t n, const SavedInode& saved) {
+    for (auto it = saved.extents.begin(); it != saved.extents.end();) {
+      transaction::run(m_.pop, [&] {
+        InodeMedia* i = table_.slot(n);
+        snapshot_inode(i);
+        for (size_t k = 0; k < kBatch && it != saved.extents.end(); ++k, ++it) {
+          bitmap_.set(it->blocks());
+          ExtentMap(m_.pop, i).insert(*it);
+        }
+      });
+    }
+  }
+
+  const Saved& v_;
+  const Progress& progress_;
+  Media m_;
+  InodeTable table_;
+  BlockBitmap bitmap_;
+  uint64_t last_ = 1;
+};
+
+}  // namespace
+
+void copy_clones(Saved* v, int data_fd) {
+  FreeRuns free(*v);
+  for (const Clone& c : v->clones) {
+    auto& extents = v->inodes.at(c.ino).extents;
+    auto it = std::find_if(extents.begin(), extents.end(),
+                           [&](const FileExtent& e) { return e.pgoff == c.pgoff && e.pfn == c.from.first; });
+    if (it == extents.end()) fail(EUCLEAN, "inode {}: page {} has moved", c.ino, c.pgoff.v);
+    FileExtent whole = *it;
+    it = extents.erase(it);
+    for (uint64_t done = 0; done < c.from.count;) {
+      Extent to = free.take(c.from.count - done);
+      if (!whole.unwritten) copy_blocks(data_fd, {c.from.first + done, to.count}, to);
+      it = extents.insert(it, {whole.pgoff + done, to.first, to.count, whole.unwritten}) + 1;
+      done += to.count;
+    }
+    if (c.from.count < whole.count)
+      extents.insert(
+          it, {whole.pgoff + c.from.count, whole.pfn + c.from.count, whole.count - c.from.count, whole.unwritten});
+  }
+  v->clones.clear();
+  if (::fsync(data_fd) != 0) fail(EIO, "the region can't be synced: {}", std::strerror(errno));
+}
+
+void rebuild(const Saved& v, const std::filesystem::path& path, const Progress& progress) {
+  Geometry g{v.sb.blocks, v.sb.region_kind, (v.sb.geometry_flags & SuperblockMedia::kSparse) != 0};
+  format_pool(path, g, v.sb.pool_bytes, v.sb.hash_bits);
+  try {
+    Rebuilder(v, path, progress).run();
+  } catch (...) {
+    std::error_code ignored;
+    std::filesystem::remove(path, ignored);
+    throw;
+  }
+}
+
+}  // namespace pmfs::fsck

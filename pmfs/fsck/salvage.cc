@@ -1,0 +1,328 @@
+// Inode table, extents, directory entries, lists.
+#include "pmfs/fsck/salvage.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "pmfs/fsck/salvage_impl.h"
+#include "pmfs/meta/ballast.h"
+#include "pmfs/meta/directory.h"
+#include "pmfs/meta/extent_map.h"
+#include "pmfs/meta/hash.h"
+#include "pmfs/meta/superblock.h"
+
+namespace pmfs::fsck {
+namespace {
+
+using namespace meta;
+
+constexpr uint64_t kRoot = 1;
+
+bool legal(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && name.size() <= kMaxName && name.find('/') == name.npos &&
+         name.find('\0') == name.npos;
+}
+
+void read_superblock(State& s) {
+  const Root& root = s.pool.root();
+  Saved& v = s.out.saved;
+  v.sb = root.sb;
+  v.mount_epoch = root.mount_epoch;
+  s.hash_known = true;
+  if (superblock_checksum(v.sb) != v.sb.checksum) {
+    s.add("superblock", 0, std::nullopt, "its checksum does not match; made again from the sizes of the files");
+    v.sb.version = kFormatVersion;
+    v.sb.features_compat = v.sb.features_ro = v.sb.features_incompat = 0;
+    v.sb.blocks = s.data_blocks;
+    v.sb.region_kind = 1;
+    v.sb.pool_bytes = s.pool.bytes();
+    v.sb.hash_bits = kHashBits;
+    v.sb.group_blocks = kGroupBlocks;
+    s.hash_known = false;  // a new key will do: names are inserted again
+  }
+  s.blocks = v.sb.blocks;
+  s.used.emplace(s.pool.root_offset(), sizeof(Root));
+  if (v.sb.pool_bytes != s.pool.bytes()) {
+    s.add("pool", 0, std::nullopt, "the pool has {} bytes, it should have {}", s.pool.bytes(), v.sb.pool_bytes);
+  }
+  if (s.data_blocks < s.blocks) {
+    s.add("region", 0, s.data_blocks,
+          "the region has {} blocks, it should have {}: what was in the others is lost, and reads as zero",
+          s.data_blocks, s.blocks);
+    ++v.lost;
+  }
+}
+
+void read_extents(State& s, uint64_t n, SavedInode& i) {
+  std::vector<FileExtent> all;
+  read_tree(s, i.media.map, n, [&](const Record& r) {
+    FileExtent e = extent_of(r);
+    bool possible = e.count > 0 && e.pgoff < kEndOfFile && e.count <= kEndOfFile - e.pgoff;
+    if (!possible || e.pfn.v >= s.blocks || e.count > s.blocks - e.pfn.v) {
+      s.add("extent", n, e.pfn.v, "extent at page {}: {} blocks from block {} are {}; it is lost", e.pgoff.v, e.count,
+            e.pfn.v, possible ? "outside of the region" : "impossible");
+      ++s.out.saved.lost;
+      return;
+    }
+    all.push_back(e);
+  });
+  std::stable_sort(all.begin(), all.end(), [](const FileExtent& a, const FileExtent& b) { return a.pgoff < b.pgoff; });
+  uint64_t blocks = 0;
+  for (FileExtent e : all) {
+    if (!i.extents.empty() && i.extents.back().end() > e.pgoff) {
+      s.add("extent", n, e.pfn.v, "extents overlap at page {}; the first is kept", e.pgoff.v);
+      uint64_t cut = std::min(i.extents.back().end() - e.pgoff, e.count);
+      e = {e.pgoff + cut, e.pfn + cut, e.count - cut, e.unwritten};
+      ++s.out.saved.lost;
+      if (e.count == 0) continue;
+    } else if (!i.extents.empty()) {
+      const FileExtent& p = i.extents.back();
+      if (p.end() == e.pgoff && p.pfn + p.count == e.pfn && p.unwritten == e.unwritten)
+        s.add("extent", n, e.pfn.v, "extents at page {} should be one", e.pgoff.v);
+    }
+    if (e.pfn.v + e.count > s.data_blocks) {
+      s.add("region", n, std::max(e.pfn.v, s.data_blocks),
+            "pages {} to {} were in blocks that the region has no more; they read as zero",
+            (e.pgoff + (std::max(e.pfn.v, s.data_blocks) - e.pfn.v)).v, e.end().v - 1);
+      ++s.out.saved.lost;
+    }
+    i.extents.push_back(e);
+    blocks += e.count;
+  }
+  if (blocks != i.media.blocks)
+    s.add("i_blocks", n, std::nullopt, "i_blocks is {}, the extents have {}", i.media.blocks, blocks);
+  if (i.media.size > kMaxFileBytes) {
+    s.add("size", n, std::nullopt, "size {} is impossible; set to the end of its data", i.media.size);
+    i.media.size = i.extents.empty() ? 0 : i.extents.back().end().bytes();
+  }
+}
+
+void read_entries(State& s, uint64_t n, const SavedInode& dir) {
+  if (dir.media.blocks != 0) s.add("i_blocks", n, std::nullopt, "a directory with {} blocks", dir.media.blocks);
+  read_tree(s, dir.media.map, n, [&](const Record& r) {
+    const Name* name = s.pool.at<Name>(r.a);
+    size_t bytes = name != nullptr ? offsetof(Name, bytes) + name->length : 0;
+    if (name == nullptr || name->length > kMaxName || s.object<Name>(r.a, bytes) == nullptr) {
+      s.add("name", n, std::nullopt, "the name of entry {:#x}, for inode {}, is damaged and lost", r.key, r.b);
+      ++s.out.saved.lost;
+      return;
+    }
+    std::string text(reinterpret_cast<const char*>(name) + offsetof(Name, bytes), name->length);
+    if (!legal(text)) {
+      s.add("name", n, std::nullopt, "an entry for inode {} has an impossible name, which is lost", r.b);
+      ++s.out.saved.lost;
+      return;
+    }
+    uint64_t hash = std::max<uint64_t>(siphash(s.out.saved.sb.hash_key, text) >> (64 - s.out.saved.sb.hash_bits), 1);
+    if (s.hash_known && hash != r.key / Directory::kSequence) {
+      s.add("name", n, std::nullopt, "entry \"{}\" has the hash of another name; kept as it is", text);
+    }
+    s.entries.push_back({n, r.b, text});
+  });
+}
+
+void read_inode(State& s, uint64_t n, const InodeMedia& m) {
+  bool typed = S_ISDIR(m.mode) || S_ISREG(m.mode);
+  if (m.state == InodeMedia::kFree && (m.nlink == 0 || !typed)) return;
+  if (m.state == InodeMedia::kOrphan && m.nlink == 0) {  // not damage: removed while open, or a crash in between
+    if (!S_ISDIR(m.mode))
+      read_tree(s, m.map, n, [&](const Record& r) { s.owners.push_back({extent_of(r).blocks(), 0, Pgoff(0)}); });
+    return;
+  }
+  if (m.state != InodeMedia::kLive)
+    s.add("inode", n, std::nullopt, "state {} with {} links; taken for a live one", m.state, m.nlink);
+  if (n >= s.pool.root().inodes.next)
+    s.add("inode table", n, std::nullopt, "inode {} is behind the end of the table", n);
+  SavedInode& i = s.out.saved.inodes[n];
+  i.media = m;
+  i.media.state = InodeMedia::kLive;
+  if (!typed) {
+    s.add("inode", n, std::nullopt, "mode {:o} is of no known type; taken for a file", m.mode);
+    i.media.mode = S_IFREG | (m.mode & 0700);
+  }
+  if (S_ISDIR(i.media.mode))
+    read_entries(s, n, i);
+  else
+    read_extents(s, n, i);
+}
+
+void read_page(State& s, uint64_t off, uint64_t first_chunk, int level) {
+  const InodePage* page = s.object<InodePage>(off);
+  if (page == nullptr) {
+    s.add("inode table", 0, std::nullopt,
+          "the page of inodes {} and up, at {:#x} of the pool, is missing or there twice; they are lost",
+          first_chunk * InodeChunk::kInodes, off);
+    ++s.out.saved.lost;
+    return;
+  }
+  for (uint64_t k = 0; k < InodePage::kFanout; ++k) {
+    uint64_t down = page->down[k].off, chunk = first_chunk + (k << (9 * level));
+    if (down == 0) continue;
+    if (level > 0) {
+      read_page(s, down, chunk, level - 1);
+      continue;
+    }
+    const InodeChunk* inodes = s.object<InodeChunk>(down);
+    if (inodes == nullptr) {
+      s.add("inode table", 0, std::nullopt,
+            "inodes {} to {}, at {:#x} of the pool, are missing or there twice; they are lost",
+            chunk * InodeChunk::kInodes, chunk * InodeChunk::kInodes + InodeChunk::kInodes - 1, down);
+      ++s.out.saved.lost;
+      continue;
+    }
+    for (uint64_t i = 0; i < InodeChunk::kInodes; ++i)
+      if (chunk + i > 0) read_inode(s, chunk * InodeChunk::kInodes + i, inodes->inode[i]);
+    if (s.progress) s.progress("inodes", chunk * InodeChunk::kInodes, s.pool.root().inodes.next);
+  }
+}
+
+// The state of inode n on the media, or kFree + 9 if there is none.
+const InodeMedia* raw_inode(const State& s, uint64_t n) {
+  uint64_t chunk = n / InodeChunk::kInodes, off = s.pool.root().inodes.top.off;
+  for (int level = 2; level >= 0; --level) {
+    const InodePage* p = s.pool.at<InodePage>(off);
+    if (p == nullptr) return nullptr;
+    off = p->down[(chunk >> (9 * level)) % InodePage::kFanout].off;
+  }
+  const InodeChunk* c = s.pool.at<InodeChunk>(off);
+  return c != nullptr ? &c->inode[n % InodeChunk::kInodes] : nullptr;
+}
+
+void check_inode_lists(State& s) {
+  const Root& root = s.pool.root();
+  const uint64_t next = std::min<uint64_t>(root.inodes.next, s.pool.bytes() / sizeof(InodeMedia) + InodeChunk::kInodes);
+  uint64_t free = 0, orphans = 0;
+  for (uint64_t n = 1; n < next; ++n) {
+    const InodeMedia* i = raw_inode(s, n);
+    if (i == nullptr) {
+      s.add("inode table", 0, std::nullopt, "inode {} is missing", n);
+      return;
+    }
+    free += i->state == InodeMedia::kFree;
+    orphans += i->state == InodeMedia::kOrphan;
+  }
+  auto walk = [&](uint64_t head, uint32_t state, uint64_t expected, const char* what, bool both_ways) {
+    uint64_t listed = 0, prev = 0;
+    for (uint64_t n = head; n != 0 && listed <= expected; ++listed) {
+      const InodeMedia* i = n < next ? raw_inode(s, n) : nullptr;
+      if (i == nullptr || i->state != state) {
+        s.add(what, n, std::nullopt, "on the list, but it is no such inode");
+        return;
+      }
+      if (both_ways && i->list_prev != prev) s.add(what, n, std::nullopt, "wrong predecessor on the list");
+      prev = n;
+      n = i->list_next;
+    }
+    if (listed != expected) s.add(what, 0, std::nullopt, "{} inodes are on the list, {} should be", listed, expected);
+  };
+  walk(root.inodes.free, InodeMedia::kFree, free, "free inodes", false);
+  walk(root.orphan_head, InodeMedia::kOrphan, orphans, "orphans", true);
+  if (root.inodes.used != next - 1 - free) {
+    s.add("inode table", 0, std::nullopt, "{} inodes used, but {} counted", next - 1 - free, root.inodes.used.get());
+  }
+}
+
+void read_deferred(State& s) {
+  uint64_t prev = 0;
+  for (uint64_t off = s.pool.root().deferred_head.get().off; off != 0;) {
+    const DeferredMedia* b = s.pool.at<DeferredMedia>(off);
+    bool ok =
+        b != nullptr && b->count > 0 && b->count <= b->capacity && b->capacity <= DeferredMedia::kEntries &&
+        b->id < s.pool.root().deferred_next_id &&
+        s.object<DeferredMedia>(off, offsetof(DeferredMedia, entry) + b->capacity * sizeof(DeferredEntry)) != nullptr;
+    if (!ok || b->prev.off != prev) {
+      s.add("deferred-free list", 0, std::nullopt, "the record at {:#x} of the pool is damaged; its blocks are free",
+            off);
+      if (!ok) return;
+    }
+    const DeferredEntry* entries = &b->entry[0];
+    for (uint64_t k = 0; k < b->count; ++k) {
+      if (entries[k].b != DeferredEntry::kSubtree) {
+        s.owners.push_back({{Pfn(entries[k].a), entries[k].b}, 0, Pgoff(0)});
+        continue;
+      }
+      read_subtree(s, entries[k].a, 0, [&](const Record& r) {
+        s.owners.push_back({extent_of(r).blocks(), 0, Pgoff(0)});
+      });
+    }
+    prev = off;
+    off = b->next.off;
+  }
+}
+
+void check_reserve(State& s) {
+  const Root& root = s.pool.root();
+  uint64_t n = 0;
+  for (uint64_t off = root.ballast_head.get().off; off != 0; ++n) {
+    const BallastMedia* b = s.object<BallastMedia>(off);
+    if (b == nullptr) {
+      s.add("ballast", 0, std::nullopt, "the object at {:#x} of the pool is damaged", off);
+      return;
+    }
+    off = b->next.off;
+  }
+  if (n != root.ballast_count)
+    s.add("ballast", 0, std::nullopt, "{} objects, but {} counted", n, root.ballast_count.get());
+  if (s.object<LogMedia>(root.logs.off) == nullptr)
+    s.add("pool", 0, std::nullopt, "the reserved transaction logs are missing");
+  if (root.clean > 1) s.add("superblock", 0, std::nullopt, "the clean flag is {}", root.clean.get());
+}
+
+}  // namespace
+
+void read_all(State& s) {
+  read_superblock(s);
+  read_page(s, s.pool.root().inodes.top.off, 0, 2);
+  if (!s.out.saved.inodes.contains(kRoot) || !S_ISDIR(s.out.saved.inodes[kRoot].media.mode)) {
+    s.add("root directory", kRoot, std::nullopt, "it is missing; there is an empty one in its place");
+    if (auto it = s.out.saved.inodes.find(kRoot); it != s.out.saved.inodes.end()) s.out.saved.inodes.erase(it);
+    SavedInode& r = s.out.saved.inodes[kRoot];
+    r.media.mode = S_IFDIR | 0755;
+    r.media.state = InodeMedia::kLive;
+    r.media.generation = 1;
+    r.media.parent = kRoot;
+    r.media.nlink = 2;
+    ++s.out.saved.lost;
+  }
+  check_inode_lists(s);
+  read_deferred(s);
+  check_reserve(s);
+}
+
+// What libpmemobj calls allocated, against what is in use: memory in use that it calls free is given out again.
+void check_objects(State& s) {
+  if (!s.pool.opened()) return;
+  for (const auto& [off, bytes] : s.used) {
+    if (off == s.pool.root_offset()) continue;
+    auto it = s.pool.objects().find(off);
+    if (it == s.pool.objects().end())
+      s.add("heap", 0, std::nullopt, "the object at {:#x} of the pool is in use, but not allocated", off);
+    else if (it->second < bytes)
+      s.add("heap", 0, std::nullopt, "the object at {:#x} of the pool has {} bytes, needs {}", off, it->second, bytes);
+  }
+  uint64_t lost = 0, lost_bytes = 0;
+  for (const auto& [off, bytes] : s.pool.objects()) {
+    if (s.used.contains(off)) continue;
+    ++lost;
+    lost_bytes += bytes;
+  }
+  if (lost > 0) s.add("heap", 0, std::nullopt, "{} objects of {} bytes are allocated and not in use", lost, lost_bytes);
+}
+
+Outcome salvage(const PoolView& pool, uint64_t data_blocks, const Progress& progress) {
+  State s(pool, data_blocks, progress);
+  if (!pool.opened()) s.add("pool", 0, std::nullopt, "libpmemobj can't open it: {}", pool.problem());
+  read_all(s);
+  resolve_links(s);
+  check_blocks(s);
+  check_objects(s);
+  if (s.out.findings.empty()) {
+    for (const std::string& f : pool.check_findings()) s.add("store", 0, std::nullopt, "{}", f);
+  }
+  for (Finding& f : s.out.findings)
+    if (auto it = s.paths.find(f.ino); it != s.paths.end()) f.path = it->second;
+  return std::move(s.out);
+}
+
+}  // namespace pmfs::fsck

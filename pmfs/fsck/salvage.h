@@ -1,0 +1,45 @@
+// Reads everything in a metadata pool that can be believed, and says what can't: the checks of fsck, and at the same
+// time the volume as a repair would make it. Believes no pointer, count or list; only what it could read twice over:
+// the inode table's pages, the trees below the inodes.
+#pragma once
+
+#include <map>
+#include <set>
+
+#include "pmfs/base/types.h"
+#include "pmfs/fsck/finding.h"
+#include "pmfs/fsck/pool_view.h"
+
+namespace pmfs::fsck {
+
+struct SavedInode {
+  meta::InodeMedia media{};  // attributes; its trees and lists mean nothing any more
+  std::vector<FileExtent> extents;
+  std::map<std::string, uint64_t> names;  // of a directory: name -> ino
+};
+
+struct Clone {  // blocks that two files claimed: the second gets a copy
+  Extent from;
+  uint64_t ino = 0;
+  Pgoff pgoff;
+};
+
+struct Saved {
+  meta::SuperblockMedia sb{};
+  uint64_t mount_epoch = 0;
+  std::map<uint64_t, SavedInode> inodes;  // by ino; the root is there
+  std::vector<Clone> clones;
+  uint64_t lost = 0;  // things that could not be kept: names, extents, inodes
+};
+
+struct Outcome {
+  Saved saved;
+  std::vector<Finding> findings;  // at most kMostFindings
+  uint64_t found = 0;             // all of them, also the ones not listed
+};
+inline constexpr size_t kMostFindings = 10'000;
+
+// `data_blocks`: what the region's file really has. Throws Error only when memory is short.
+Outcome salvage(const PoolView& pool, uint64_t data_blocks, const Progress& progress);
+
+}  // namespace pmfs::fsck

@@ -1,0 +1,255 @@
+// fsck finds what is wrong, says where, changes nothing unless asked to, and a repair keeps all that can be kept.
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "pmfs/base/error.h"
+#include "pmfs/fs/inode_ref.h"
+#include "pmfs/fsck/fsck.h"
+#include "tests/meta/pool_image.h"
+
+using namespace pmfs;
+using meta::test::PoolImage;
+
+namespace {
+
+struct Fixture {
+  test::TempDir dir;
+  std::filesystem::path path = dir.path() / "vol";
+  std::unique_ptr<MountedVolume> v;
+  Fixture() {
+    format_volume(path, {8192, true, false});
+    mount();
+    v->mkdir("/d", 0755, 1, 2);
+    v->mkdir("/d/sub", 0700, 1, 2);
+    write("/a", 30'000, 1);
+    write("/d/b", 10'000, 2);
+    write("/d/sub/c", 5'000, 3);
+    {
+      InodeRef a = open("/a");
+      v->punch(*a, 4096, 8192);
+    }
+    v.reset();
+  }
+  void mount() { v = std::make_unique<MountedVolume>(path, VolumeOptions{}); }
+  InodeRef open(const char* p) { return {*v, v->open(p, O_RDWR | O_CREAT, 0644, 1, 2)}; }
+  void write(const char* p, size_t n, int value) {
+    InodeRef i = open(p);
+    v->write(*i, std::vector<std::byte>(n, static_cast<std::byte>(value)), 0);
+  }
+  std::vector<std::byte> read(const std::string& p) {
+    InodeRef i(*v, v->open(p, O_RDWR, 0, 0, 0));
+    std::vector<std::byte> out(i->i_size.load());
+    v->read(*i, out, 0);
+    return out;
+  }
+  bool holds(const std::string& p, size_t n, int value) {
+    auto d = read(p);
+    return d.size() == n &&
+           std::all_of(d.begin(), d.end(), [&](std::byte b) { return b == static_cast<std::byte>(value); });
+  }
+  Ino ino(const char* p) {
+    mount();
+    Ino n = v->lookup(p);
+    v.reset();
+    return n;
+  }
+  std::string bytes() {
+    std::ifstream in(path / "meta", std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  fsck::Result check() { return fsck::run(path, {}); }
+  fsck::Result repair() {
+    fsck::Options o;
+    o.repair = true;
+    return fsck::run(path, o);
+  }
+  // Found; nothing changed by looking; gone after the repair.
+  fsck::Result found_and_repaired(const std::string& text) {
+    std::string before = bytes();
+    fsck::Result r = check();
+    for (const auto& f : r.findings) UNSCOPED_INFO(f.what << " | " << f.path << " | " << f.text);
+    CHECK(bytes() == before);
+    CHECK(r.exit_code() == 4);
+    CHECK(std::any_of(r.findings.begin(), r.findings.end(),
+                      [&](const auto& f) { return f.text.find(text) != f.text.npos; }));
+    fsck::Result fixed = repair();
+    CHECK(fixed.exit_code() == 1);
+    CHECK(std::filesystem::exists(fixed.kept));
+    fsck::Result again = check();
+    for (const auto& f : again.findings) UNSCOPED_INFO("again: " << f.what << " | " << f.path << " | " << f.text);
+    CHECK(again.exit_code() == 0);
+    mount();
+    CHECK(v->store().check().empty());
+    return fixed;
+  }
+};
+
+int error_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    INFO(e.what());
+    return e.err();
+  }
+  return 0;
+}
+
+TEST_CASE("a volume in order is clean, after a clean stop and after a crash") {
+  Fixture f;
+  auto r = f.check();
+  for (const auto& x : r.findings) UNSCOPED_INFO(x.what << " | " << x.path << " | " << x.text);
+  CHECK(r.exit_code() == 0);
+  CHECK(r.inodes == 6);
+  CHECK(r.directories == 3);
+  CHECK(r.blocks_used == 6 + 3 + 2);
+  CHECK(f.repair().exit_code() == 0);
+  CHECK(f.bytes().size() > 0);
+}
+
+TEST_CASE("a volume in use, or none, is refused") {
+  Fixture f;
+  f.mount();
+  CHECK(error_of([&] { f.check(); }) == EBUSY);
+  f.v.reset();
+  CHECK(error_of([&] { fsck::run(f.dir.path() / "none", {}); }) == ENOENT);
+  std::ofstream(f.path / "meta", std::ios::binary | std::ios::trunc) << std::string(9 << 20, 'x');
+  CHECK(error_of([&] { f.check(); }) == EUCLEAN);
+}
+
+TEST_CASE("wrong counts are put right, everything else stays") {
+  Fixture f;
+  Ino b = f.ino("/d/b");
+  {
+    PoolImage image(f.path / "meta");
+    SECTION("nlink") { image.inode(b).nlink = 7; }
+    SECTION("i_blocks") { image.inode(b).blocks = 77; }
+    SECTION("a lost block") { image.at(image.at(image.root().groups)->group[0].bitmap)->word[60] ^= 4; }
+    SECTION("a used block that is free in the bitmap") {
+      auto r = image.at(image.inode(b).map.root)->records[0];
+      image.at(image.at(image.root().groups)->group[0].bitmap)->word[r.a / 64] ^= uint64_t{1} << (r.a % 64);
+    }
+    SECTION("the free inodes") { PoolImage::set(image.root().inodes.free, 3); }
+    SECTION("the orphan list") { PoolImage::set(image.root().orphan_head, 2); }
+    SECTION("the ballast") { PoolImage::set(image.root().ballast_count, 3); }
+    SECTION("the parent of a directory") { image.inode(Ino{2}).parent = 4; }
+    SECTION("the superblock's sum") { image.superblock().hash_key[0] ^= 1; }
+    SECTION("the state of an inode") { image.inode(b).state = 0; }
+  }
+  fsck::Result r = f.found_and_repaired("");
+  CHECK(r.lost == 0);
+  CHECK(f.holds("/d/b", 10'000, 2));
+  CHECK(f.holds("/d/sub/c", 5'000, 3));
+  CHECK(f.v->lookup("/d/b") == b);
+  auto a = f.read("/a");
+  REQUIRE(a.size() == 30'000);
+  CHECK(a[4095] == std::byte{1});
+  CHECK(a[4096] == std::byte{0});
+  CHECK(a[12288] == std::byte{1});
+  CHECK(f.v->stat("/d").nlink == 3);
+}
+
+TEST_CASE("a file whose name is lost goes to lost+found, whole") {
+  Fixture f;
+  Ino b = f.ino("/d/b");
+  {
+    PoolImage image(f.path / "meta");
+    auto* n = image.at(image.inode(f.ino("/d")).map.root);
+    for (int k = 0; k < n->count; ++k)
+      if (n->records[k].b == to_u64(b)) n->records[k].a = 12345;
+  }
+  fsck::Result r = f.found_and_repaired("is damaged and lost");
+  CHECK(f.holds("/lost+found/#" + std::to_string(to_u64(b)), 10'000, 2));
+  CHECK(r.lost == 1);
+}
+
+TEST_CASE("a directory that leads to itself is cut out and kept with what is in it") {
+  Fixture f;
+  Ino d = f.ino("/d"), sub = f.ino("/d/sub");
+  {
+    PoolImage image(f.path / "meta");
+    auto* root = image.at(image.inode(kRootIno).map.root);
+    for (int k = 0; k < root->count; ++k)
+      if (root->records[k].b == to_u64(d)) root->records[k].b = to_u64(f.ino("/a"));
+    auto* c = image.at(image.inode(sub).map.root);
+    c->records[0].b = to_u64(d);
+  }
+  f.found_and_repaired("can't be reached from the root");
+  std::string home = "/lost+found/#" + std::to_string(to_u64(d));
+  CHECK(f.holds(home + "/b", 10'000, 2));
+}
+
+TEST_CASE("a block with two owners: both keep their data") {
+  Fixture f;
+  Ino b = f.ino("/d/b"), c = f.ino("/d/sub/c");
+  {
+    PoolImage image(f.path / "meta");
+    image.at(image.inode(c).map.root)->records[0].a = image.at(image.inode(b).map.root)->records[0].a;
+  }
+  f.found_and_repaired("belong to");
+  CHECK(f.holds("/d/b", 10'000, 2));
+  CHECK(f.holds("/d/sub/c", 5'000, 2));  // what its blocks held at the end
+  InodeRef i = f.open("/d/b");
+  f.v->write(*i, std::vector<std::byte>(100, std::byte{9}), 0);
+  CHECK(f.holds("/d/sub/c", 5'000, 2));  // and its own from now on
+}
+
+TEST_CASE("a pool that libpmemobj can't open is read without it") {
+  Fixture f;
+  SECTION("its header is damaged") {
+    std::fstream s(f.path / "meta", std::ios::binary | std::ios::in | std::ios::out);
+    s.seekp(64);
+    s.put('x');
+  }
+  SECTION("it is cut short") {
+    std::filesystem::resize_file(f.path / "meta", std::filesystem::file_size(f.path / "meta") - 4096);
+  }
+  f.found_and_repaired("libpmemobj can't open it");
+  CHECK(f.holds("/d/b", 10'000, 2));
+}
+
+TEST_CASE("a region that is cut short: what was there is lost and said so") {
+  Fixture f;
+  std::filesystem::resize_file(f.path / "data", 4096 * 4);
+  fsck::Result r = f.found_and_repaired("the region has 4 blocks");
+  CHECK(r.lost > 0);
+  CHECK(f.read("/d/b").size() == 10'000);
+}
+
+TEST_CASE("memory of the pool that is in use but not allocated, or allocated and not in use, is found") {
+  Fixture f;
+  {
+    meta::Media m = meta::open_pool(f.path / "meta");
+    meta::transaction::run(m.pop, [&] { meta::make_persistent<meta::Node>(); });
+  }
+  f.found_and_repaired("1 objects of");
+}
+
+TEST_CASE("a root directory that is gone: all files are in lost+found") {
+  Fixture f;
+  {
+    PoolImage image(f.path / "meta");
+    image.inode(kRootIno).map.root.off = 99;
+  }
+  f.found_and_repaired("is outside of the pool");
+  CHECK(f.v->list("/lost+found", 0, 100).size() == 2);
+}
+
+TEST_CASE("a newer volume is not touched") {
+  Fixture f;
+  {
+    PoolImage image(f.path / "meta");
+    image.superblock().features_incompat = 1ull << 40;
+    image.seal();
+  }
+  std::string before = f.bytes();
+  CHECK(error_of([&] { f.repair(); }) == ENOTSUP);
+  CHECK(f.bytes() == before);
+}
+
+}  // namespace
