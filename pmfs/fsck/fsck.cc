@@ -41,6 +41,8 @@ std::filesystem::path kept_name(const std::filesystem::path& dir) {
 
 void repair(const std::filesystem::path& dir, int data_fd, Outcome* o, const Options& options, Result* r) {
   Saved& v = o->saved;
+  if (v.unknown)
+    fail(ENOTSUP, "{}: has shared blocks or quotas, which a repair would lose; nothing was changed", dir.string());
   std::filesystem::remove(dir / kNew);  // of a repair that was cut short
   struct stat st;
   if (::fstat(data_fd, &st) != 0) fail(errno, "{}: can't stat the region", dir.string());

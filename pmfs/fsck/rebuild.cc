@@ -12,6 +12,7 @@
 #include "pmfs/meta/extent_map.h"
 #include "pmfs/meta/inode_table.h"
 #include "pmfs/meta/superblock.h"
+#include "pmfs/meta/xattrs.h"
 
 namespace pmfs::fsck {
 namespace {
@@ -73,6 +74,7 @@ class Rebuilder {
     for (const auto& [n, i] : v_.inodes) {
       names(n, i);
       extents(n, i);
+      attributes(n, i);
       if (progress_) progress_("repair", n, last_);
     }
   }
@@ -110,7 +112,9 @@ class Rebuilder {
           continue;
         }
         *i = saved->second.media;
-        i->map = Tree{};
+        i->map = i->xattrs = Tree{};
+        i->target = {};
+        i->xattr_list_bytes = 0;
         i->blocks = 0;
         i->list_next = i->list_prev = 0;
         if (n != to_u64(kRootIno)) t.used += 1;
@@ -140,6 +144,23 @@ class Rebuilder {
         }
       });
     }
+  }
+
+  void attributes(uint64_t n, const SavedInode& saved) {
+    InodeMedia* i = table_.slot(n);
+    for (const auto& [name, value] : saved.xattrs) {
+      transaction::run(m_.pop, [&] {
+        transaction::snapshot(i);
+        Xattrs(m_, i).set(name, value);
+      });
+    }
+    if (saved.target.empty()) return;
+    transaction::run(m_.pop, [&] {
+      transaction::snapshot(i);
+      size_t bytes = std::max(saved.target.size(), sizeof(SymlinkMedia));
+      i->target = make_persistent<SymlinkMedia>(bytes <= kNodeBytes ? bytes : kPageBytes);
+      std::memcpy(m_.pop.direct(i->target)->bytes, saved.target.data(), saved.target.size());
+    });
   }
 
   const Saved& v_;

@@ -43,6 +43,7 @@ void read_superblock(State& s) {
   }
   s.blocks = v.sb.blocks;
   s.used.emplace(s.pool.root_offset(), sizeof(Root));
+  v.unknown = bool(root.shared.root) || bool(root.quotas.root);
   if (v.sb.pool_bytes != s.pool.bytes()) {
     s.add("pool", 0, std::nullopt, "the pool has {} bytes, it should have {}", s.pool.bytes(), v.sb.pool_bytes);
   }
@@ -122,11 +123,55 @@ void read_entries(State& s, uint64_t n, const SavedInode& dir) {
   });
 }
 
+// `to` null: of an orphan, whose attributes nobody wants.
+void read_xattrs(State& s, uint64_t n, const InodeMedia& m, SavedInode* to) {
+  read_tree(s, m.xattrs, n, [&](const Record& r) {
+    auto lost = [&] {
+      s.add("attribute", n, std::nullopt, "the extended attribute of entry {:#x} is damaged and lost", r.key);
+      ++s.out.saved.lost;
+    };
+    const XattrMedia* x = s.pool.at<XattrMedia>(r.a);
+    if (x == nullptr || x->name_bytes == 0 || x->name_bytes > kMaxXattrName || x->value_bytes > kMaxXattrValue)
+      return lost();
+    size_t here = std::min<size_t>(x->value_bytes, XattrMedia::kBytes - x->name_bytes);
+    size_t bytes = offsetof(XattrMedia, bytes) + x->name_bytes + here;
+    if (s.object<XattrMedia>(r.a, std::max(bytes, sizeof(XattrMedia))) == nullptr) return lost();
+    auto* text = reinterpret_cast<const std::byte*>(x) + offsetof(XattrMedia, bytes);
+    std::string name(reinterpret_cast<const char*>(text), x->name_bytes);
+    std::vector<std::byte> value(text + x->name_bytes, text + x->name_bytes + here);
+    for (uint64_t off = x->more.off; off != 0;) {
+      const XattrPage* page = s.object<XattrPage>(off);
+      if (page == nullptr || value.size() >= x->value_bytes) return lost();
+      value.insert(value.end(), page->bytes, page->bytes + std::min(x->value_bytes - value.size(), XattrPage::kBytes));
+      off = page->next.off;
+    }
+    if (value.size() != x->value_bytes || r.b != x->value_bytes || name.find('\0') != name.npos) return lost();
+    if (to != nullptr) to->xattrs.emplace(std::move(name), std::move(value));
+  });
+}
+
+void read_target(State& s, uint64_t n, const InodeMedia& m, SavedInode* to) {
+  const bool possible = m.size > 0 && m.size <= kMaxSymlink;
+  const SymlinkMedia* t =
+      possible ? s.object<SymlinkMedia>(m.target.off, std::max(m.size, sizeof(SymlinkMedia))) : nullptr;
+  std::string text = t != nullptr ? std::string(reinterpret_cast<const char*>(t), m.size) : "";
+  if (to == nullptr) return;
+  if (text.empty() || text.find('\0') != text.npos) {
+    s.add("symbolic link", n, std::nullopt, "its target is damaged; it leads to \"lost\" now");
+    ++s.out.saved.lost;
+    text = "lost";
+  }
+  to->target = text;
+  to->media.size = text.size();
+}
+
 void read_inode(State& s, uint64_t n, const InodeMedia& m) {
-  bool typed = S_ISDIR(m.mode) || S_ISREG(m.mode);
+  bool typed = S_ISDIR(m.mode) || S_ISREG(m.mode) || S_ISLNK(m.mode);
   if (m.state == InodeMedia::kFree && (m.nlink == 0 || !typed)) return;
   if (m.state == InodeMedia::kOrphan && m.nlink == 0) {  // not damage: removed while open, or a crash in between
-    if (!S_ISDIR(m.mode))
+    read_xattrs(s, n, m, nullptr);
+    if (S_ISLNK(m.mode)) read_target(s, n, m, nullptr);
+    if (S_ISREG(m.mode))
       read_tree(s, m.map, n, [&](const Record& r) { s.owners.push_back({extent_of(r).blocks(), 0, Pgoff(0)}); });
     return;
   }
@@ -141,7 +186,10 @@ void read_inode(State& s, uint64_t n, const InodeMedia& m) {
     s.add("inode", n, std::nullopt, "mode {:o} is of no known type; taken for a file", m.mode);
     i.media.mode = S_IFREG | (m.mode & 0700);
   }
-  if (S_ISDIR(i.media.mode))
+  read_xattrs(s, n, m, &i);
+  if (S_ISLNK(i.media.mode))
+    read_target(s, n, m, &i);
+  else if (S_ISDIR(i.media.mode))
     read_entries(s, n, i);
   else
     read_extents(s, n, i);

@@ -16,6 +16,8 @@ struct SavedInode {
   meta::InodeMedia media{};  // attributes; its trees and lists mean nothing any more
   std::vector<FileExtent> extents;
   std::map<std::string, uint64_t> names;  // of a directory: name -> ino
+  std::string target;                     // of a symbolic link
+  std::map<std::string, std::vector<std::byte>> xattrs;
 };
 
 struct Clone {  // blocks that two files claimed: the second gets a copy
@@ -29,7 +31,8 @@ struct Saved {
   uint64_t mount_epoch = 0;
   std::map<uint64_t, SavedInode> inodes;  // by ino; the root is there
   std::vector<Clone> clones;
-  uint64_t lost = 0;  // things that could not be kept: names, extents, inodes
+  bool unknown = false;  // has structures that a repair could not carry over
+  uint64_t lost = 0;     // things that could not be kept: names, extents, inodes
 };
 
 struct Outcome {

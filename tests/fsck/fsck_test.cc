@@ -154,6 +154,36 @@ TEST_CASE("wrong counts are put right, everything else stays") {
   CHECK(f.v->stat("/d").nlink == 3);
 }
 
+TEST_CASE("hard links, symbolic links and extended attributes survive a repair") {
+  Fixture f;
+  f.mount();
+  auto& s = f.v->store();
+  Ino a = f.v->lookup("/a");
+  std::vector<std::byte> small(10, std::byte{4}), large(20'000, std::byte{5});
+  s.link(a, f.v->lookup("/d"), "hard", {});
+  Ino link = s.symlink(kRootIno, "soft", "d/b", {}),
+      long_link = s.symlink(kRootIno, "long", std::string(3000, 'x'), {});
+  s.set_xattr(a, "user.small", small, 0, {});
+  s.set_xattr(a, "user.large", large, 0, {});
+  s.set_xattr(f.v->lookup("/d"), "user.dir", small, 0, {});
+  f.v.reset();
+  auto clean = f.check();
+  for (const auto& x : clean.findings) UNSCOPED_INFO(x.what << " | " << x.path << " | " << x.text);
+  CHECK(clean.exit_code() == 0);
+  {
+    PoolImage image(f.path / "meta");
+    image.inode(a).nlink = 9;
+  }
+  CHECK(f.found_and_repaired("nlink is 9, should be 2").lost == 0);
+  auto& r = f.v->store();
+  CHECK(f.v->lookup("/d/hard") == a);
+  CHECK(r.readlink(link) == "d/b");
+  CHECK(r.readlink(long_link) == std::string(3000, 'x'));
+  CHECK(r.get_xattr(a, "user.small", {}) == small);
+  CHECK(r.get_xattr(a, "user.large", {}) == large);
+  CHECK(r.list_xattrs(f.v->lookup("/d"), {}) == std::vector<std::string>{"user.dir"});
+}
+
 TEST_CASE("a file whose name is lost goes to lost+found, whole") {
   Fixture f;
   Ino b = f.ino("/d/b");
