@@ -158,6 +158,14 @@ off_t pmfs_seek(int fd, off_t offset, int whence) {
   });
 }
 
+int pmfs_clone_range(int from, off_t from_offset, off_t n, int to, off_t to_offset) {
+  return guarded(-1, [&] {
+    const auto a = fds().get(from), b = fds().get(to);
+    a->clone_to(position(from_offset, "offset"), *b, position(to_offset, "offset"), position(n, "length"));
+    return 0;
+  });
+}
+
 ssize_t pmfs_copy_file_range(int from, off_t from_offset, int to, off_t to_offset, size_t n) {
   return guarded(ssize_t{-1}, [&] {
     const auto a = fds().get(from), b = fds().get(to);

@@ -209,6 +209,17 @@ uint64_t File::seek_hole(uint64_t offset) {
   return session_->call(r).v0;
 }
 
+void File::clone_to(uint64_t offset, File& to, uint64_t to_offset, uint64_t length) {
+  proto::Request r = file_request(session_, proto::Op::kClone, handle_);
+  if (!to.session_) fail(EBADF, "the target is closed");
+  if (to.session_ != session_) fail(EXDEV, "the target is of another connection; copy instead");
+  r.a0 = offset;
+  r.a1 = to.handle_;
+  r.a2 = to_offset;
+  r.a3 = length;
+  session_->call(r);
+}
+
 uint64_t File::copy_to(uint64_t offset, File& to, uint64_t to_offset, uint64_t length) {
   proto::Request r = file_request(session_, proto::Op::kCopyRange, handle_);
   if (!to.session_) fail(EBADF, "the target of the copy is closed");

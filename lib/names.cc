@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "lib/session.h"
+#include "lib/wire.h"
 #include "pmfs/base/error.h"
 #include "pmfs/pmfs.hpp"
 
@@ -133,6 +134,44 @@ std::vector<std::string> Volume::list_xattrs(std::string_view path, Follow last)
 void Volume::remove_xattr(std::string_view path, std::string_view name, Follow last) {
   want_path(path);
   xattr_call(*session_, proto::Op::kRemoveXattr, 0, path, name, {}, 0, last);
+}
+
+void Volume::set_quota(QuotaKind kind, uint32_t id, uint64_t block_limit, uint64_t inode_limit) {
+  proto::Request r = make_request(proto::Op::kSetQuota);
+  r.a0 = static_cast<uint64_t>(kind);
+  r.a1 = id;
+  r.a2 = block_limit;
+  r.a3 = inode_limit;
+  session_->call(r);
+}
+
+std::vector<QuotaInfo> Volume::quotas() {
+  std::vector<QuotaInfo> all;
+  proto::Request r = make_request(proto::Op::kQuotas);
+  for (bool more = true; more;) {
+    r.a0 = all.size();
+    const proto::Reply reply = session_->call(r, {}, [&](const proto::Reply& p, std::span<const std::byte> bounce) {
+      for (const auto& w : take_array<proto::WireQuota>(bounce, p.v0)) {
+        all.push_back({static_cast<QuotaKind>(w.kind), w.id, w.blocks, w.inodes, w.block_limit, w.inode_limit});
+      }
+    });
+    more = reply.v1 != 0 && reply.v0 != 0;
+  }
+  return all;
+}
+
+void Volume::set_project(std::string_view path, const Project& p) {
+  want_path(path);
+  proto::Request r = make_request(proto::Op::kSetProject);
+  r.a0 = p.id;
+  r.a1 = p.inherit ? 1 : 0;
+  session_->call_path(r, path);
+}
+
+Project Volume::project(std::string_view path) {
+  want_path(path);
+  const proto::Reply reply = session_->call_path(make_request(proto::Op::kProject), path);
+  return {static_cast<uint32_t>(reply.v0), reply.v1 != 0};
 }
 
 void File::set_attr(const AttrChange& change) {

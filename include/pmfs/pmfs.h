@@ -29,6 +29,7 @@ int pmfs_ftruncate(int fd, off_t size);
 int pmfs_fallocate(int fd, int mode, off_t offset, off_t length); /* 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE,
                                                                          COLLAPSE_RANGE, INSERT_RANGE */
 off_t pmfs_seek(int fd, off_t offset, int whence); /* SEEK_DATA, SEEK_HOLE; there is no file position */
+int pmfs_clone_range(int from, off_t from_offset, off_t n, int to, off_t to_offset); /* as FICLONERANGE; n 0: to EOF */
 ssize_t pmfs_copy_file_range(int from, off_t from_offset, int to, off_t to_offset, size_t n);
 int pmfs_fsync(int fd);
 int pmfs_fstat(int fd, struct stat* st);

@@ -63,6 +63,17 @@ struct ClientInfo {
   bool has_uffd;
 };
 
+enum class QuotaKind : uint32_t { kUser = 1, kProject = 2 };
+struct QuotaInfo {
+  QuotaKind kind;
+  uint32_t id;
+  uint64_t blocks, inodes, block_limit, inode_limit;  // blocks of 4 KiB; limit 0: none
+};
+struct Project {
+  uint32_t id = 0;       // 0: none
+  bool inherit = false;  // of a directory: what is made in it is of the project
+};
+
 class Session;  // connection to one manager, shared by the objects below
 
 // A range of a file mapped into this process. Unmapped on destruction. Move-only.
@@ -111,6 +122,9 @@ class File {
   void insert(uint64_t offset, uint64_t length, bool no_wait = false);
   uint64_t seek_data(uint64_t offset);  // the next byte that is not in a hole; ENXIO: none
   uint64_t seek_hole(uint64_t offset);  // the end of the file counts; ENXIO: offset is behind it
+  // Shares this file's blocks instead of copying them (reflink); length 0: to the end. The first store, or touch through
+  // a mapping, gives either file a copy of its own. EINVAL: not whole blocks; overlap.
+  void clone_to(uint64_t offset, File& to, uint64_t to_offset, uint64_t length = 0);
   // Copies within the manager; holes stay holes. Returns the bytes copied, short only at this file's end. EINVAL:
   // ranges of one file that overlap.
   uint64_t copy_to(uint64_t offset, File& to, uint64_t to_offset, uint64_t length);
@@ -162,6 +176,12 @@ class Volume {
   void punch(std::string_view path, uint64_t offset, uint64_t length);
   std::vector<ExtentInfo> extents(std::string_view path);
   StatFs statfs();
+  // What would exceed a limit is EDQUOT (through a mapping SIGBUS). EACCES or EPERM: only root and the manager's user
+  // set quotas, only root projects.
+  void set_quota(QuotaKind kind, uint32_t id, uint64_t block_limit, uint64_t inode_limit);  // both 0: no quota
+  std::vector<QuotaInfo> quotas();
+  void set_project(std::string_view path, const Project& p);
+  Project project(std::string_view path);
   std::vector<ClientInfo> clients();
   Session& session() const { return *session_; }
 

@@ -67,6 +67,7 @@ struct FileExtent {
   Pfn pfn;
   uint64_t count = 0;
   bool unwritten = false;  // owned by the file, reads as zero, its old bytes must never be seen
+  bool shared = false;     // other files may have the blocks too: not to be written to, nor mapped
   constexpr Pgoff end() const { return pgoff + count; }
   constexpr PageRange range() const { return {pgoff, end()}; }
   constexpr Pfn pfn_at(Pgoff p) const { return pfn + (p - pgoff); }

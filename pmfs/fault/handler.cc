@@ -42,6 +42,7 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
         beyond_eof = true;
       } else {
         if (run.kind() == BlockKind::kHole) run.allocate(window.allocate);
+        run.own(window.allocate);
         if (write) {
           // A hole that is written in order gets its blocks ahead of the stores; otherwise only the touched page.
           if (run.kind() == BlockKind::kZero || run.kind() == BlockKind::kUnwritten) run.shrink(window.allocate);

@@ -39,7 +39,7 @@ BlockRun BlockRun::grab(MountedVolume& v, Inode& i, Pgoff p, uint64_t want, Wait
     return grab(v, i, p, std::min(want, kHugeBlocks - 1), wait, eof);  // again with order-0 entries
   }
   run.lock_rest(want);
-  if (v.owners_ && run.kind_ != BlockKind::kHole)
+  if (v.owners_ && run.kind_ != BlockKind::kHole && run.kind_ != BlockKind::kShared)
     v.owners_->set(i.ino, run.extent_, run.kind_ == BlockKind::kZero);
   return run;
 }
@@ -81,8 +81,9 @@ bool BlockRun::probe(Pgoff p, const Entry& e, uint64_t want) {
   bool huge = order_of(first) != 0;
   auto found = v_->store().extents(i_->ino, {p, p + std::max(want, kHugeBlocks)}, 1);
   if (!found.empty() && found[0].pgoff == p) {
+    if (huge && found[0].shared) return false;
     if (huge && (found[0].count < kHugeBlocks || !found[0].pfn.aligned(kHugeBlocks))) return false;
-    kind_ = found[0].unwritten ? BlockKind::kUnwritten : BlockKind::kWritten;
+    kind_ = found[0].unwritten ? BlockKind::kUnwritten : found[0].shared ? BlockKind::kShared : BlockKind::kWritten;
     extent_ = found[0];
   } else {
     kind_ = BlockKind::kHole;
@@ -119,6 +120,7 @@ void BlockRun::lock_rest(uint64_t want) {
     } else {
       if (!known || !known->range().contains(next)) known = v_->store().lookup_extent(i_->ino, next);
       same = known && known->unwritten == (kind_ == BlockKind::kUnwritten) &&
+             known->shared == (kind_ == BlockKind::kShared) &&
              known->pfn_at(next) == extent_.pfn_at(next) && end_of(e) <= known->end() &&
              (order_of(e) == 0 || known->pfn_at(next).aligned(kHugeBlocks));
     }
@@ -224,6 +226,15 @@ void BlockRun::preallocate(uint64_t n) {
   v_->store().commit_extent(i_->ino, extent_, std::nullopt);
   kind_ = BlockKind::kUnwritten;
   zeroed_ = true;
+}
+
+void BlockRun::own(uint64_t n) {
+  if (kind_ != BlockKind::kShared) return;
+  shrink(n);
+  FileExtent mine = v_->own_blocks(*i_, extent_);
+  shrink(mine.count);
+  extent_ = mine;
+  kind_ = BlockKind::kWritten;
 }
 
 void BlockRun::keep_zero() {

@@ -5,6 +5,7 @@
 //   hole:       run.allocate(n) -> kFresh (zeroed, reserved, nobody else's)
 //   kFresh:     run.commit() -> kWritten, one transaction;  or run.keep_zero() -> kZero
 //   kZero:      a volatile zero block; run.commit() -> kWritten: that very block becomes the file's
+//   kShared:    run.own(n) before it is written to or mapped -> kWritten: blocks of its own, with the same contents
 //   kUnwritten: run.zero_unwritten() before it is shown to anybody; run.commit() -> kWritten
 //
 // grab() enters the inode's exclusion scheme on the fault side and the destructor leaves it. It unlocks the entries, with the state reached. An uncommitted kFresh goes back to the allocator.
@@ -21,7 +22,7 @@ namespace pmfs {
 
 class MountedVolume;
 
-enum class BlockKind : uint8_t { kBusy, kBeyondEof, kHole, kFresh, kZero, kUnwritten, kWritten };
+enum class BlockKind : uint8_t { kBusy, kBeyondEof, kHole, kFresh, kZero, kUnwritten, kShared, kWritten };
 
 class BlockRun {
  public:
@@ -48,6 +49,8 @@ class BlockRun {
   void commit(std::optional<uint64_t> new_size = std::nullopt);
   // kHole -> kUnwritten, zeroed, of at most `n` pages, in one transaction. Throws Error(ENOSPC).
   void preallocate(uint64_t n);
+  // kShared -> kWritten, of at most `n` pages. Throws Error(ENOSPC, EDQUOT).
+  void own(uint64_t n);
   void keep_zero();       // kFresh -> kZero
   void zero_unwritten();  // kUnwritten: the blocks now read as zero
   // To be asked right before the blocks are used: installed in a client or copied. False: an invalidate may have

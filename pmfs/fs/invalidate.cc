@@ -41,6 +41,7 @@ void MountedVolume::invalidate(Inode& i, PageRange pages, PageRange whole, std::
   {
     Exclusive exclusive(i, pages, wait);
     PMFS_PAUSE_POINT("invalidate:entered");
+    own_edges(i, pages, whole);
     meta::Removed removed = store_->remove_extents(i.ino, whole, new_size);
     std::vector<Extent> zeros;
     i.entries.for_each(whole, [&](Pgoff, exclusion::Entry e) {
@@ -125,7 +126,14 @@ void MountedVolume::finish(Stuck& s) {
     for (Extent e : *list) {
       if (owners_) owners_->clear(e);
     }
-  if (s.id != 0) store_->finish_free(s.id);
+  if (s.id != 0) {
+    for (Extent e : store_->finish_free(s.id)) {  // shared until now: free, but their memory is still there
+      if (!store_->reserve_at(e)) continue;       // somebody has them already
+      region_->zap(e);
+      store_->unreserve(e);
+      refill_->add(e);
+    }
+  }
   s.id = 0;
   for (Extent e : std::exchange(s.extents, {})) refill_->add(e);
   while (!s.zeros.empty()) {
@@ -197,7 +205,7 @@ void MountedVolume::zero_bytes(Inode& i, uint64_t from, uint64_t to) {
   if (from >= to) return;
   Pgoff p = pgoff_of(from);
   auto e = store_->lookup_extent(i.ino, p);
-  if (!e || e->unwritten) return;
+  if (!e || e->unwritten || e->shared) return;
   uint64_t in_page = from & (kBlockSize - 1);
   region_->memset_nodrain(region_->address(e->pfn_at(p)) + in_page, 0, to - from);
   region_->drain();
@@ -243,10 +251,16 @@ void MountedVolume::zero_range(Inode& i, uint64_t offset, uint64_t length, Wait 
   if (offset >= end) return;
   PageRange pages{pgoff_of(offset), Pgoff(blocks_for(end))};
   PageRange whole{Pgoff(blocks_for(offset)), pgoff_of(end)};
+  if (!whole.empty() && shares(i, whole)) {  // others' blocks can't be kept: new ones
+    invalidate(i, pages, whole, std::nullopt, wait, BlockEvent::kZeroRange, client,
+               [&] { zero_edges(i, offset, end, whole); });
+    return fill_holes(i, whole, wait);
+  }
   int64_t start = sys().monotonic_ns();
   split_edges(i, pages, whole, wait);
   {
     Exclusive exclusive(i, pages, wait);
+    own_edges(i, pages, whole);
     zero_edges(i, offset, end, whole);
     if (!whole.empty()) {
       // Crash before: the old bytes. After: unwritten, so zeros, whatever the blocks hold.
@@ -286,6 +300,7 @@ void MountedVolume::prepare_growth(Inode& i, uint64_t old_size, Wait wait) {
   if (in_page == 0) return;
   BlockRun run = BlockRun::grab(*this, i, pgoff_of(old_size), 1, wait, BlockRun::Eof::kIgnore);
   if (run.kind() == BlockKind::kBusy) fail(EAGAIN, "inode {}: its last page is busy", to_u64(i.ino));
+  run.own(1);
   if (run.kind() != BlockKind::kWritten) return;
   region_->memset_nodrain(region_->address(run.extent().pfn) + in_page, 0, kBlockSize - in_page);
   region_->drain();
@@ -309,14 +324,18 @@ void MountedVolume::preallocate(Inode& i, uint64_t offset, uint64_t length, bool
   Pgoff last(blocks_for(end));
   if (blocks_for(length) > store_->space().blocks_total)
     fail(ENOSPC, "inode {}: {} bytes don't fit the volume", to_u64(i.ino), length);
-  for (Pgoff p = pgoff_of(offset); p < last;) {
-    BlockRun run = BlockRun::grab(*this, i, p, std::min<uint64_t>(last - p, 4 * kHugeBlocks), wait, BlockRun::Eof::kIgnore);
+  fill_holes(i, {pgoff_of(offset), last}, wait);
+  if (!keep_size && end > i.i_size.load()) grow(i, end, wait);
+}
+
+void MountedVolume::fill_holes(Inode& i, PageRange r, Wait wait) {
+  for (Pgoff p = r.first; p < r.end;) {
+    BlockRun run = BlockRun::grab(*this, i, p, std::min<uint64_t>(r.end - p, 4 * kHugeBlocks), wait, BlockRun::Eof::kIgnore);
     if (run.kind() == BlockKind::kBusy) fail(EAGAIN, "inode {}: page {} is busy", to_u64(i.ino), p.v);
     if (run.kind() == BlockKind::kHole) run.preallocate(run.count());
     if (run.kind() == BlockKind::kZero) run.commit();
     p += run.count();
   }
-  if (!keep_size && end > i.i_size.load()) grow(i, end, wait);
 }
 
 }  // namespace pmfs

@@ -34,7 +34,7 @@ size_t MountedVolume::read(Inode& i, std::span<std::byte> out, uint64_t offset, 
     if (run.kind() == BlockKind::kBeyondEof) break;
     if (!run.resolved()) continue;
     size_t n = std::min(left, run.count() * kBlockSize - in_page);
-    if (run.kind() == BlockKind::kWritten)
+    if (run.kind() == BlockKind::kWritten || run.kind() == BlockKind::kShared)
       std::memcpy(out.data() + done, region_->address(run.extent().pfn) + in_page, n);
     else
       std::memset(out.data() + done, 0, n);
@@ -58,6 +58,7 @@ size_t MountedVolume::write_at(Inode& i, std::span<const std::byte> in, uint64_t
     }
     if (run.kind() == BlockKind::kBeyondEof) break;
     if (run.kind() == BlockKind::kHole) run.allocate(run.count());
+    run.own(run.count());
     run.zero_unwritten();
     if (!run.resolved()) continue;
     bool fresh = run.kind() == BlockKind::kFresh;

@@ -34,6 +34,7 @@ const char* block_event_name(BlockEvent e) {
     case BlockEvent::kReclaim: return "zero block reclaimed";
     case BlockEvent::kCollapse: return "collapse";
     case BlockEvent::kInsert: return "insert";
+    case BlockEvent::kClone: return "clone";
   }
   return "?";
 }

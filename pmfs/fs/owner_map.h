@@ -10,7 +10,7 @@
 
 namespace pmfs {
 
-enum class BlockEvent : uint8_t { kNone, kInstall, kTruncate, kPunch, kZeroRange, kEvict, kReclaim, kCollapse, kInsert };
+enum class BlockEvent : uint8_t { kNone, kInstall, kTruncate, kPunch, kZeroRange, kEvict, kReclaim, kCollapse, kInsert, kClone };
 const char* block_event_name(BlockEvent e);
 
 struct BlockOwner {

@@ -22,8 +22,6 @@ namespace pmfs {
 
 namespace {
 
-constexpr unsigned kMaxAttempts = 1000;
-
 void check_pages(const Inode& i, uint64_t offset, uint64_t length) {
   if (length == 0 || offset % kBlockSize != 0 || length % kBlockSize != 0)
     fail(EINVAL, "inode {}: offset {} and length {} must be multiples of {}, and there must be something to move",
@@ -43,7 +41,7 @@ std::vector<FileExtent> MountedVolume::maybe_mapped(Inode& i, PageRange r) {
   std::vector<FileExtent> out;
   if (strangers_) {
     for (const FileExtent& e : store_->extents(i.ino, r, SIZE_MAX))
-      if (!e.unwritten) out.push_back(e);
+      if (!e.unwritten && !e.shared) out.push_back(e);
     return out;
   }
   i.entries.for_each(r, [&](Pgoff head, exclusion::Entry e) {
@@ -122,7 +120,7 @@ void MountedVolume::shift(Inode& i, PageRange rest, PageRange moving, uint64_t n
     Exclusive exclusive(i, rest, wait);
     PMFS_PAUSE_POINT("shift:entered");
     if (!evacuate(i, moving, what, client)) {
-      if (wait == Wait::kNoWait || attempt == kMaxAttempts)
+      if (wait == Wait::kNoWait || attempt == kMaxMoveAttempts)
         fail(EAGAIN, "inode {}: a client that maps it keeps changing its address space", to_u64(i.ino));
       ::sched_yield();
       continue;

@@ -112,6 +112,11 @@ class MountedVolume {
   void collapse(Inode& i, uint64_t offset, uint64_t length, Wait wait = Wait::kBlock, uint64_t client = 0);
   void insert(Inode& i, uint64_t offset, uint64_t length, Wait wait = Wait::kBlock, uint64_t client = 0);
 
+  // Shares whole blocks (clone.cc), as FICLONERANGE: length 0 is to the end. Not in one step for a crash: what it did is
+  // a prefix. EINVAL: offsets, or a length that does not reach both ends, are not multiples of the block size; overlap.
+  void clone_range(Inode& from, uint64_t from_offset, Inode& to, uint64_t to_offset, uint64_t length,
+                   Wait wait = Wait::kBlock, uint64_t client = 0);
+
   // --- seek_copy.cc
   enum class Seek : uint8_t { kData, kHole };
   uint64_t seek(Inode& i, uint64_t offset, Seek what);  // ENXIO
@@ -127,6 +132,11 @@ class MountedVolume {
   // Finishes what free_in_settle left to do; whoever is short of blocks or asks for space() does it too.
   void settle() { finish_some_zapped(); }
   meta::Space space();
+  // Store::set_quota; who waits for space may have it now.
+  void set_quota(meta::QuotaKind kind, uint32_t id, uint64_t block_limit, uint64_t inode_limit) {
+    store_->set_quota(kind, id, block_limit, inode_limit);
+    freed();
+  }
   // Something was freed: called at the end of each operation that did, with no lock held.
   void on_freed(std::function<void()> f) { on_freed_ = std::move(f); }
   uint64_t times_freed() const { return times_freed_.load(); }
@@ -167,6 +177,11 @@ class MountedVolume {
   void extend(Inode& i, uint64_t size, Wait wait);  // grow, if it is smaller
   std::vector<FileExtent> maybe_mapped(Inode& i, PageRange r);
   Extent reserve_anywhere(Pfn goal, uint64_t count);
+  FileExtent own_blocks(Inode& i, FileExtent e);
+  void own_edges(Inode& i, PageRange pages, PageRange whole);
+  bool shares(Inode& i, PageRange r);
+  void fill_holes(Inode& i, PageRange r, Wait wait);
+  static constexpr unsigned kMaxMoveAttempts = 1000;
   bool evacuate(Inode& i, PageRange r, BlockEvent what, uint64_t client);
   void shift(Inode& i, PageRange rest, PageRange moving, uint64_t new_size, Wait wait, BlockEvent what,
              uint64_t client, const std::function<meta::Removed()>& transaction);

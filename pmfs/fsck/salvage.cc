@@ -74,12 +74,13 @@ void read_extents(State& s, uint64_t n, SavedInode& i) {
     if (!i.extents.empty() && i.extents.back().end() > e.pgoff) {
       s.add("extent", n, e.pfn.v, "extents overlap at page {}; the first is kept", e.pgoff.v);
       uint64_t cut = std::min(i.extents.back().end() - e.pgoff, e.count);
-      e = {e.pgoff + cut, e.pfn + cut, e.count - cut, e.unwritten};
+      e = {e.pgoff + cut, e.pfn + cut, e.count - cut, e.unwritten, e.shared};
       ++s.out.saved.lost;
       if (e.count == 0) continue;
     } else if (!i.extents.empty()) {
       const FileExtent& p = i.extents.back();
-      if (p.end() == e.pgoff && p.pfn + p.count == e.pfn && p.unwritten == e.unwritten)
+      if (p.end() == e.pgoff && p.pfn + p.count == e.pfn && p.unwritten == e.unwritten &&
+          p.shared == e.shared)
         s.add("extent", n, e.pfn.v, "extents at page {} should be one", e.pgoff.v);
     }
     if (e.pfn.v + e.count > s.data_blocks) {
@@ -172,7 +173,7 @@ void read_inode(State& s, uint64_t n, const InodeMedia& m) {
     read_xattrs(s, n, m, nullptr);
     if (S_ISLNK(m.mode)) read_target(s, n, m, nullptr);
     if (S_ISREG(m.mode))
-      read_tree(s, m.map, n, [&](const Record& r) { s.owners.push_back({extent_of(r).blocks(), 0, Pgoff(0)}); });
+      read_tree(s, m.map, n, [&](const Record& r) { s.owners.push_back({extent_of(r).blocks(), 0, Pgoff(0), extent_of(r).shared}); });
     return;
   }
   if (m.state != InodeMedia::kLive)
@@ -287,7 +288,8 @@ void read_deferred(State& s) {
     const DeferredEntry* entries = &b->entry[0];
     for (uint64_t k = 0; k < b->count; ++k) {
       if (entries[k].b != DeferredEntry::kSubtree) {
-        s.owners.push_back({{Pfn(entries[k].a), entries[k].b}, 0, Pgoff(0)});
+        s.owners.push_back({{Pfn(entries[k].a), entries[k].b & ~kSharedExtent}, 0, Pgoff(0),
+                            (entries[k].b & kSharedExtent) != 0});
         continue;
       }
       read_subtree(s, entries[k].a, 0, [&](const Record& r) {

@@ -12,7 +12,7 @@ using namespace meta;
 // copy; one that the deferred-free list has too stays with the file.
 std::vector<Extent> settle(State& s) {
   for (const auto& [n, i] : s.out.saved.inodes)
-    for (const FileExtent& e : i.extents) s.owners.push_back({e.blocks(), n, e.pgoff});
+    for (const FileExtent& e : i.extents) s.owners.push_back({e.blocks(), n, e.pgoff, e.shared});
   std::stable_sort(s.owners.begin(), s.owners.end(), [](const Owner& a, const Owner& b) {
     return a.blocks.first != b.blocks.first ? a.blocks.first < b.blocks.first : a.ino > b.ino;
   });
@@ -21,7 +21,7 @@ std::vector<Extent> settle(State& s) {
   for (const Owner& o : s.owners) {
     if (o.blocks.count == 0 || o.blocks.first.v >= s.blocks || o.blocks.count > s.blocks - o.blocks.first.v) continue;
     Pfn free_from = owned.empty() ? Pfn(0) : owned.back().end();
-    if (o.blocks.first < free_from) {
+    if (o.blocks.first < free_from && !(o.shared && holder.shared)) {
       uint64_t n = std::min(free_from - o.blocks.first, o.blocks.count);
       auto name = [](uint64_t ino) { return ino == 0 ? std::string("the free list") : fmt::format("inode {}", ino); };
       s.add("block", o.ino, o.blocks.first.v, "blocks {} to {} belong to {} and to {}{}", o.blocks.first.v,

@@ -21,6 +21,7 @@ struct Owner {  // of blocks
   Extent blocks;
   uint64_t ino;  // 0: the deferred-free list; kOrphan: a file without a name
   Pgoff pgoff;
+  bool shared = false;  // others may own them too
 };
 
 class State {

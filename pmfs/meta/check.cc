@@ -1,6 +1,8 @@
 // StoreImpl::check(): reads everything and believes nothing.
 #include <sys/stat.h>
 
+#include <map>
+
 #include "pmfs/meta/directory.h"
 #include "pmfs/meta/store_impl.h"
 #include "pmfs/meta/superblock.h"
@@ -48,7 +50,9 @@ class Checker {
       check_tree();
       check_orphans();
     }
+    check_quotas();
     check_deferred();
+    check_shared();
     check_bitmap();
     check_ballast();
     check_block_map();
@@ -96,10 +100,15 @@ class Checker {
     if (used != counted) add("inode table: {} inodes used, but {} counted", used, counted);
   }
 
-  void own(Extent e, const std::string& who) {
+  void own(Extent e, const std::string& who, bool shared) {
     if (e.count == 0 || e.first.v >= blocks_ || e.count > blocks_ - e.first.v) {
       add("{}: blocks {} to {} are outside of the region of {} blocks", who, e.first.v, e.first.v + e.count - 1,
           blocks_);
+      return;
+    }
+    if (shared) {
+      ++sharers_[e.first.v];
+      --sharers_[e.end().v];
       return;
     }
     for (uint64_t b = e.first.v; b < e.end().v; ++b)
@@ -136,10 +145,12 @@ class Checker {
         return true;
       }
       if (prev.count > 0 && prev.end() > e.pgoff) add("{}: extents overlap at page {}", who, e.pgoff.v);
-      if (prev.count > 0 && prev.end() == e.pgoff && prev.pfn + prev.count == e.pfn && prev.unwritten == e.unwritten) {
+      if (prev.count > 0 && prev.end() == e.pgoff && prev.pfn + prev.count == e.pfn && prev.unwritten == e.unwritten &&
+          prev.shared == e.shared) {
         add("{}: extents at page {} should be one", who, e.pgoff.v);
       }
-      own(e.blocks(), who);
+      if (e.unwritten && e.shared) add("{}: extent at page {} is unwritten and shared", who, e.pgoff.v);
+      own(e.blocks(), who, e.shared);
       blocks += e.count;
       prev = e;
       return true;
@@ -230,6 +241,16 @@ class Checker {
     if (listed != marked) add("orphan list: {} inodes are orphans, {} are on the list", marked, listed);
   }
 
+  void check_quotas() {
+    if (!s_.quotas_.check(&findings_)) return;
+    for (const Quota& q : s_.quotas_.all()) {
+      Quota sum = s_.usage(q.kind, q.id);
+      if (sum.blocks == q.blocks && sum.inodes == q.inodes) continue;
+      add("quota: {} {} has {} blocks and {} inodes, but {} and {} counted",
+          q.kind == QuotaKind::kUser ? "user" : "project", q.id, sum.blocks, sum.inodes, q.blocks, q.inodes);
+    }
+  }
+
   void check_deferred() {
     uint64_t prev = 0, seen = 0, most = m_.root->sb.pool_bytes / 64;
     for (uint64_t off = m_.root->deferred_head.get().off; off != 0; ++seen) {
@@ -243,19 +264,49 @@ class Checker {
       const DeferredEntry* entries = &b->entry[0];
       for (uint64_t k = 0; k < b->count; ++k) {
         if (entries[k].b != DeferredEntry::kSubtree) {
-          own({Pfn(entries[k].a), entries[k].b}, who);
+          own({Pfn(entries[k].a), entries[k].b & ~kSharedExtent}, who, (entries[k].b & kSharedExtent) != 0);
           continue;
         }
         persistent_ptr<Node> n{entries[k].a};
         if (!BTree::check_subtree(m_.pop, n, who, m_.root->sb.pool_bytes, &findings_)) continue;
         BTree::visit_subtree(m_.pop, n, [&](const Record& r) {
-          own(extent_of(r).blocks(), who);
+          own(extent_of(r).blocks(), who, extent_of(r).shared);
           return true;
         });
       }
       prev = off;
       off = b->next.off;
     }
+  }
+
+  // Every block has as many owners as its count says.
+  void check_shared() {
+    if (!s_.shared_.check(m_.root->sb.pool_bytes, &findings_)) return;
+    using Runs = std::vector<std::pair<Extent, uint64_t>>;
+    auto put = [](Runs& runs, Extent e, uint64_t owners) {
+      if (owners < 2) return;
+      if (!runs.empty() && runs.back().first.end() == e.first && runs.back().second == owners)
+        runs.back().first.count += e.count;
+      else
+        runs.emplace_back(e, owners);
+    };
+    Runs found, counted;
+    int64_t owners = 0;
+    for (auto it = sharers_.begin(); it != sharers_.end(); ++it) {
+      owners += it->second;
+      auto next = std::next(it);
+      if (owners == 0 || next == sharers_.end()) continue;
+      const Extent e{Pfn(it->first), next->first - it->first};
+      put(found, e, static_cast<uint64_t>(owners));
+      for (uint64_t b = e.first.v; b < e.end().v; ++b)
+        if (owned_.test_and_set(b)) add("block {}: shared, and something's own too", b);
+    }
+    s_.shared_.visit([&](Extent e, uint64_t n) { put(counted, e, n); });
+    if (found == counted) return;
+    size_t k = 0;
+    while (k < found.size() && k < counted.size() && found[k] == counted[k]) ++k;
+    const auto& [e, n] = k < found.size() ? found[k] : counted[k];
+    add("shared blocks: near block {}: {} owners were found, but the counts differ", e.first.v, n);
   }
 
   void check_bitmap() {
@@ -324,6 +375,7 @@ class Checker {
   Bits owned_;
   std::vector<uint32_t> refs_, subdirs_;  // names of an inode, directories in a directory
   Bits reached_;
+  std::map<uint64_t, int64_t> sharers_;  // block -> how many more owners from here on
   std::vector<std::string> findings_;
 };
 

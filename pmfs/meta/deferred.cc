@@ -31,7 +31,7 @@ Deferred::Deferred(Media& m) : m_(m) {
       const DeferredEntry& e = entries_of(m_.pop.direct(b))[i];
       std::vector<std::string> found;
       ok = e.b == DeferredEntry::kSubtree ? BTree::check_subtree(m_.pop, {e.a}, "", m_.root->sb.pool_bytes, &found)
-                                          : e.a < m_.root->sb.blocks && e.b <= m_.root->sb.blocks - e.a;
+                                          : e.a < m_.root->sb.blocks && (e.b & ~kSharedExtent) <= m_.root->sb.blocks - e.a;
     }
     if (!ok) fail(EUCLEAN, "the deferred-free list is damaged at offset {:#x} of the pool", b.off);
     index_[m_.pop.direct(b)->id].push_back(b);
@@ -41,7 +41,7 @@ Deferred::Deferred(Media& m) : m_(m) {
 uint64_t Deferred::add(const ExtentMap::Taken& t) {
   std::vector<DeferredEntry> entries;
   entries.reserve(t.pieces.size() + t.subtrees.size());
-  for (const Extent& e : t.pieces) entries.push_back({e.first.v, e.count});
+  for (const FileExtent& e : t.pieces) entries.push_back({e.pfn.v, e.count | (e.shared ? kSharedExtent : 0)});
   for (auto n : t.subtrees) entries.push_back({n.off, DeferredEntry::kSubtree});
   uint64_t id = m_.root->deferred_next_id;
   m_.root->deferred_next_id = id + 1;
@@ -85,13 +85,17 @@ void Deferred::unlink(Block ptr) {
   delete_persistent(m_.pop, ptr);
 }
 
-Deferred::Progress Deferred::finish_some(uint64_t id, BlockBitmap& bitmap) {
+Deferred::Progress Deferred::finish_some(uint64_t id, BlockBitmap& bitmap, SharedBlocks& shared) {
   Progress p;
-  uint64_t blocks = 0;
-  auto give_back = [&](Extent e) {
-    bitmap.clear(e);
-    p.freed.push_back(e);
+  uint64_t blocks = 0, extents = 0;
+  auto give_back = [&](Extent e, bool is_shared) {
     blocks += e.count;
+    for (Extent x : is_shared ? shared.drop(e) : std::vector<Extent>{e}) {
+      bitmap.clear(x);
+      p.freed.push_back(x);
+      if (is_shared) p.unzapped.push_back(x);
+    }
+    ++extents;
   };
   std::vector<Record> leaf;
   const std::vector<Block>& list = index_.at(id);
@@ -99,15 +103,15 @@ Deferred::Progress Deferred::finish_some(uint64_t id, BlockBitmap& bitmap) {
     DeferredMedia* b = m_.pop.direct(list[i]);
     bool counted = false;
     while (b->count > 0) {
-      if (p.freed.size() >= kExtentsPerStep || blocks >= kBlocksPerStep) return p;
+      if (extents >= kExtentsPerStep || blocks >= kBlocksPerStep) return p;
       const DeferredEntry& e = entries_of(b)[b->count - 1];
       bool used_up = true;
       if (e.b == DeferredEntry::kSubtree) {
         leaf.clear();
         used_up = BTree::pop_leaf(m_.pop, {e.a}, &leaf);
-        for (const Record& r : leaf) give_back(extent_of(r).blocks());
+        for (const Record& r : leaf) give_back(extent_of(r).blocks(), extent_of(r).shared);
       } else {
-        give_back({Pfn(e.a), e.b});
+        give_back({Pfn(e.a), e.b & ~kSharedExtent}, (e.b & kSharedExtent) != 0);
       }
       if (!used_up) continue;
       if (!counted) transaction::snapshot(&b->count);
@@ -132,11 +136,11 @@ std::vector<Extent> Deferred::extents_of(const DeferredMedia* b) const {
   for (size_t i = 0; i < b->count; ++i) {
     const DeferredEntry& e = entries_of(b)[i];
     if (e.b != DeferredEntry::kSubtree) {
-      out.push_back({Pfn(e.a), e.b});
+      if ((e.b & kSharedExtent) == 0) out.push_back({Pfn(e.a), e.b});
       continue;
     }
     BTree::visit_subtree(m_.pop, {e.a}, [&](const Record& r) {
-      out.push_back(extent_of(r).blocks());
+      if (!extent_of(r).shared) out.push_back(extent_of(r).blocks());
       return true;
     });
   }

@@ -10,6 +10,7 @@
 
 #include "pmfs/meta/bitmap.h"
 #include "pmfs/meta/extent_map.h"
+#include "pmfs/meta/shared_blocks.h"
 
 namespace pmfs::meta {
 
@@ -22,16 +23,17 @@ class Deferred {
 
   struct Progress {
     std::vector<Extent> freed;
+    std::vector<Extent> unzapped;  // of them: shared blocks that lost their last owner; they never had a PTE
     size_t emptied = 0;  // media blocks of the record, from its end
     bool done = false;
   };
   // Gives back a bounded number of blocks and shortens the record accordingly: the rest is still there under
   // the same id if the power fails between two calls.
-  Progress finish_some(uint64_t id, BlockBitmap& bitmap);
+  Progress finish_some(uint64_t id, BlockBitmap& bitmap, SharedBlocks& shared);
   void committed_finish(uint64_t id, const Progress& p);
 
   bool known(uint64_t id) const { return index_.contains(id); }
-  std::vector<Removed> all() const;  // by id
+  std::vector<Removed> all() const;  // by id; without shared blocks
   // Whether there can be a record at `off`: of check() and of open.
   static bool plausible(const Media& m, uint64_t off);
 

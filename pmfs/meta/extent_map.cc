@@ -7,18 +7,24 @@ namespace {
 
 FileExtent clip(const FileExtent& e, PageRange r) {
   Pgoff first = std::max(e.pgoff, r.first), end = std::min(e.end(), r.end);
-  return {first, e.pfn_at(first), end - first, e.unwritten};
+  return {first, e.pfn_at(first), end - first, e.unwritten, e.shared};
 }
 
 bool joins(const FileExtent& a, const FileExtent& b) {
-  return a.end() == b.pgoff && a.pfn + a.count == b.pfn && a.unwritten == b.unwritten;
+  return a.end() == b.pgoff && a.pfn + a.count == b.pfn && a.unwritten == b.unwritten &&
+         a.shared == b.shared;
 }
 
 }  // namespace
 
-FileExtent extent_of(const Record& r) { return {Pgoff(r.key), Pfn(r.a), r.b & ~kUnwritten, (r.b & kUnwritten) != 0}; }
+FileExtent extent_of(const Record& r) {
+  return {Pgoff(r.key), Pfn(r.a), r.b & ~(kUnwritten | kSharedExtent), (r.b & kUnwritten) != 0,
+          (r.b & kSharedExtent) != 0};
+}
 
-Record record_of(const FileExtent& e) { return {e.pgoff.v, e.pfn.v, e.count | (e.unwritten ? kUnwritten : 0)}; }
+Record record_of(const FileExtent& e) {
+  return {e.pgoff.v, e.pfn.v, e.count | (e.unwritten ? kUnwritten : 0) | (e.shared ? kSharedExtent : 0)};
+}
 
 std::optional<FileExtent> ExtentMap::lookup(Pgoff p) const {
   auto r = tree_.floor(p.v);
@@ -87,7 +93,15 @@ void ExtentMap::carve(const FileExtent& host, PageRange r) {
 
 ExtentMap::Taken ExtentMap::remove(PageRange r) {
   Taken out;
-  auto take = [&](const FileExtent& e) { out.pieces.push_back(e.blocks()); };
+  uint64_t blocks = 0;
+  auto count = [&](const FileExtent& e) {
+    blocks += e.count;
+    if (!e.shared) out.all.push_back(e.blocks());
+  };
+  auto take = [&](const FileExtent& e) {
+    out.pieces.push_back(e);
+    count(e);
+  };
   // Extents that reach over an edge of the range are split there first; the rest is whole records.
   for (Pgoff edge : {r.first, Pgoff(r.end.v - 1)}) {
     auto host = lookup(edge);
@@ -98,18 +112,26 @@ ExtentMap::Taken ExtentMap::remove(PageRange r) {
   BTree::Cut cut = tree_.cut(r.first.v, r.end.v);
   uint64_t records = cut.records.size();
   for (const Record& rec : cut.records) take(extent_of(rec));
-  out.all = out.pieces;
   for (auto n : cut.subtrees) {
     BTree::visit_subtree(pop_, n, [&](const Record& rec) {
-      out.all.push_back(extent_of(rec).blocks());
+      count(extent_of(rec));
       ++records;
       return true;
     });
   }
   out.subtrees = std::move(cut.subtrees);
   tree_.forget(records);
-  for (const Extent& e : out.all) inode_->blocks -= e.count;
+  inode_->blocks -= blocks;
   return out;
+}
+
+void ExtentMap::set_shared(const FileExtent& part, bool shared) {
+  auto host = lookup(part.pgoff);
+  if (!host || host->end() < part.end()) fail(EUCLEAN, "extent at page {} changed under its update", part.pgoff.v);
+  carve(*host, part.range());
+  FileExtent e = part;
+  e.shared = shared;
+  insert_merging(e);
 }
 
 Pgoff ExtentMap::end() const {

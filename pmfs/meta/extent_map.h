@@ -19,9 +19,9 @@ Record record_of(const FileExtent& e);
 class ExtentMap {
  public:
   struct Taken {  // by remove(): for the deferred-free list
-    std::vector<Extent> pieces;
+    std::vector<FileExtent> pieces;
     std::vector<persistent_ptr<Node>> subtrees;  // of extent records
-    std::vector<Extent> all;                     // both, what their blocks are
+    std::vector<Extent> all;                     // both, what their blocks are, but for shared ones
   };
 
   ExtentMap(pool_base& pop, InodeMedia* inode) : pop_(pop), inode_(inode), tree_(pop, &inode->map) {}
@@ -35,6 +35,7 @@ class ExtentMap {
   void insert(const FileExtent& e);  // e.range() must be a hole
   Taken remove(PageRange r);
   void set_flag(const FileExtent& part, bool unwritten);  // `part` as with_flag() gave it
+  void set_shared(const FileExtent& part, bool shared);  // `part` of one extent
   Pgoff end() const;                        // behind the last extent
   void move_up(Pgoff from, uint64_t pages);  // what is at `from` and behind; nothing may get behind kEndOfFile
   void move_down(PageRange hole);            // what is behind the hole, by its length

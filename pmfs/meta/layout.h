@@ -179,7 +179,7 @@ struct GroupTable {
 struct DeferredEntry {
   static constexpr uint64_t kSubtree = uint64_t{1} << 63;
   uint64_t a;  // pfn, or offset of a Node whose records are all given back
-  uint64_t b;  // count, or kSubtree
+  uint64_t b;  // count, with kSharedExtent if it is one owner's of several; or kSubtree
 };
 struct DeferredMedia {
   static constexpr uint64_t kType = 8;

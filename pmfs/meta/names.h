@@ -32,6 +32,12 @@ inline void check_sticky(const InodeMedia* dir, const InodeMedia* i, std::string
   fail(EPERM, "{}: the directory is sticky, and neither it nor the file is user {}'s", name, who.uid);
 }
 
+// What a directory hands its project on to is all of that project.
+inline void check_project(const InodeMedia* dir, const InodeMedia* i, std::string_view name) {
+  if ((dir->flags & InodeMedia::kProjectInherit) == 0 || dir->project == i->project) return;
+  fail(EXDEV, "{}: the directory is of project {}, the file of project {}; copy it", name, dir->project, i->project);
+}
+
 inline void check_link_count(const InodeMedia* i, std::string_view name) {
   if (i->nlink >= kMaxLinks) fail(EMLINK, "{}: {} links are the most an inode can have", name, kMaxLinks);
 }

@@ -73,7 +73,12 @@ struct DirEntry {
 
 struct Removed {  // what an invalidate took out of an inode: on the deferred-free list until finish_free()
   uint64_t id = 0;  // 0: nothing was removed
-  std::vector<Extent> extents;
+  std::vector<Extent> extents;  // to be zapped; without the shared ones
+};
+
+struct Shared {  // by share_extents()
+  Pgoff next;        // the first page of the source that is not done
+  Removed removed;   // what the target had
 };
 
 struct Unlinked {
@@ -86,6 +91,18 @@ struct Space {
   uint64_t blocks_total = 0, blocks_used = 0, blocks_deferred = 0, blocks_reserved = 0, blocks_free = 0;
   uint64_t inodes_used = 0;
   uint64_t meta_bytes_total = 0, meta_bytes_used = 0;
+};
+
+enum class QuotaKind : uint8_t { kUser = 1, kProject = 2 };
+struct Quota {
+  QuotaKind kind{};
+  uint32_t id = 0;
+  uint64_t blocks = 0, inodes = 0;            // used
+  uint64_t block_limit = 0, inode_limit = 0;  // 0: none
+};
+struct Project {
+  uint32_t id = 0;       // 0: none
+  bool inherit = false;  // of a directory: what is made in it is of the project; nothing else gets a name there (EXDEV)
 };
 
 enum class BlockState : uint8_t { kFree, kReserved, kUsed, kDeferred };
@@ -162,6 +179,14 @@ class Store {
   virtual std::vector<std::string> list_xattrs(Ino ino, const Credentials& who) = 0;
   virtual void remove_xattr(Ino ino, std::string_view name, const Credentials& who) = 0;  // ENODATA
 
+  // --- quotas: of users by an inode's owner, of projects by its project. Whatever would exceed a limit is EDQUOT; what
+  // root gives away is not refused. Both limits 0: no quota, nothing is counted. Setting the first limit of an id looks
+  // at every inode. A project's quota is a directory's, if that one hands its project on.
+  virtual void set_quota(QuotaKind kind, uint32_t id, uint64_t block_limit, uint64_t inode_limit) = 0;
+  virtual std::vector<Quota> quotas() = 0;
+  virtual void set_project(Ino ino, const Project& p, const Credentials& who) = 0;  // EPERM: not privileged
+  virtual Project project(Ino ino) = 0;
+
   // --- extents of a file
   // The extent that covers `p`, or nothing (a hole).
   virtual std::optional<FileExtent> lookup_extent(Ino ino, Pgoff p) = 0;
@@ -197,8 +222,15 @@ class Store {
   // A hole of `pages` opens at `at`: what is there and behind moves up, in one transaction, with the new size. EFBIG.
   // ENOSPC: the log of so long a map doesn't fit the pool.
   virtual void insert_range(Ino ino, Pgoff at, uint64_t pages, uint64_t new_size) = 0;
-  // After the zap: the blocks of a Removed go back to the allocator, its record off the list.
-  virtual void finish_free(uint64_t id) = 0;
+  // The blocks of pages `r` become the file `to`'s too, at page `at`, instead of what it has there; as many extents as
+  // one transaction takes. Unwritten ones are holes there. Nobody may have PTEs on `r`: shared blocks have none.
+  // `new_size`: also raise the target's size to it, as far as `r` is done.
+  virtual Shared share_extents(Ino from, PageRange r, Ino to, Pgoff at, std::optional<uint64_t> new_size) = 0;
+  // True: no other file has any block of `r`, and the extents no longer say that one may.
+  virtual bool unshare(Ino ino, PageRange r) = 0;
+  // After the zap: the blocks of a Removed go back to the allocator, its record off the list. A shared block only loses
+  // an owner; returned are those that lost the last one, free by now, and nobody zapped them.
+  virtual std::vector<Extent> finish_free(uint64_t id) = 0;
   // What a crash left on the deferred-free list: zap first, then finish_free.
   virtual std::vector<Removed> deferred() = 0;
 

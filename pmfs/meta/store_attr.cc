@@ -55,6 +55,7 @@ void StoreImpl::set_attr(Ino ino, const AttrChange& c, const Credentials& who) {
   run(Kind::kNeeded, [&] {
     snapshot_inode(i);
     const int64_t now = now_ns();
+    if (uid != i->uid) quotas_.transfer(i, uid, i->project);
     i->mode = mode;
     i->uid = uid;
     i->gid = gid;
@@ -109,6 +110,7 @@ void StoreImpl::free_inode(Ino ino) {
       xattrs.free_some();
       if (!last) return;
       if (i->target) delete_persistent(m_.pop, i->target);
+      quotas_.charge(i, 0, -1);
       inodes_.drop_orphan(ino);
       inodes_.free(ino);
     });

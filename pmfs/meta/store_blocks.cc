@@ -94,7 +94,9 @@ void StoreImpl::commit_extent(Ino ino, const FileExtent& e, std::optional<uint64
   run(Kind::kGrow, [&] {
     snapshot_hot(i);
     bitmap_.set(e.blocks());
+    const uint64_t before = i->blocks;
     map.insert(e);
+    quotas_.blocks_changed(i, before);
     if (new_size) i->size = std::max(i->size, *new_size);
     i->ctime_ns = now_ns();
     if (!e.unwritten) i->mtime_ns = i->ctime_ns;
@@ -143,7 +145,9 @@ Removed StoreImpl::remove_extents(Ino ino, PageRange r, std::optional<uint64_t> 
   run(Kind::kNeeded, [&] {
     snapshot_hot(i);
     if (any) {
+      const uint64_t before = i->blocks;
       taken = map.remove(r);
+      quotas_.blocks_changed(i, before);
       out.id = deferred_.add(taken);
     }
     if (new_size) i->size = *new_size;
@@ -157,19 +161,22 @@ Removed StoreImpl::remove_extents(Ino ino, PageRange r, std::optional<uint64_t> 
   return out;
 }
 
-void StoreImpl::finish_free(uint64_t id) {
+std::vector<Extent> StoreImpl::finish_free(uint64_t id) {
+  std::vector<Extent> unzapped;
   for (bool done = false; !done;) {
     WriterLock l(meta_mu_);
     if (!deferred_.known(id)) fail(ENOENT, "nothing with id {} is on the deferred-free list", id);
     Deferred::Progress p;
     // Crash before: the blocks are on the list, to be zapped again and freed. After: they are free; a record
     // too long for one transaction is shorter by them and keeps its id.
-    run(Kind::kNeeded, [&] { p = deferred_.finish_some(id, bitmap_); });
+    run(Kind::kNeeded, [&] { p = deferred_.finish_some(id, bitmap_, shared_); });
     deferred_.committed_finish(id, p);
     done = p.done;
+    unzapped.insert(unzapped.end(), p.unzapped.begin(), p.unzapped.end());
     MutexLock a(alloc_mu_);
     for (const Extent& e : p.freed) map_.free_deferred(e);
   }
+  return unzapped;
 }
 
 std::vector<Removed> StoreImpl::deferred() {

@@ -16,7 +16,7 @@ std::unique_ptr<Store> Store::open(const std::filesystem::path& path) {
 }
 
 StoreImpl::StoreImpl(Media m)
-    : m_(std::move(m)), inodes_(m_), bitmap_(m_), ballast_(m_), deferred_(m_), map_(bitmap_, m_.root->sb.blocks) {
+    : m_(std::move(m)), inodes_(m_), bitmap_(m_), ballast_(m_), deferred_(m_), quotas_(m_), shared_(m_), map_(bitmap_, m_.root->sb.blocks) {
   const SuperblockMedia& sb = m_.root->sb;
   std::memcpy(sb_.uuid, sb.uuid, sizeof(sb_.uuid));
   sb_.version = sb.version;
@@ -28,6 +28,7 @@ StoreImpl::StoreImpl(Media m)
   sb_.was_clean = m_.root->clean == 1;
   for (const Removed& r : deferred_.all())
     for (const Extent& e : r.extents) map_.defer(e);
+  quotas_.open();
   WriterLock l(meta_mu_);
   // Crash before: nobody mounted it. After: a mount that did not end cleanly.
   run(Kind::kNeeded, [&] { m_.root->mount_epoch = sb_.mount_epoch; });

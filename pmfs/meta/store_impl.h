@@ -9,6 +9,7 @@
 #include "pmfs/meta/block_map.h"
 #include "pmfs/meta/deferred.h"
 #include "pmfs/meta/inode_table.h"
+#include "pmfs/meta/quotas.h"
 #include "pmfs/meta/store.h"
 
 namespace pmfs::meta {
@@ -46,6 +47,11 @@ class StoreImpl final : public Store {
   std::vector<std::string> list_xattrs(Ino ino, const Credentials& who) override;
   void remove_xattr(Ino ino, std::string_view name, const Credentials& who) override;
 
+  void set_quota(QuotaKind kind, uint32_t id, uint64_t block_limit, uint64_t inode_limit) override;
+  std::vector<Quota> quotas() override;
+  void set_project(Ino ino, const Project& p, const Credentials& who) override;
+  Project project(Ino ino) override;
+
   std::optional<FileExtent> lookup_extent(Ino ino, Pgoff p) override;
   std::vector<FileExtent> extents(Ino ino, PageRange r, size_t max) override;
 
@@ -61,7 +67,9 @@ class StoreImpl final : public Store {
   Removed replace_extent(Ino ino, const FileExtent& e) override;
   Removed collapse_range(Ino ino, PageRange gone, uint64_t new_size) override;
   void insert_range(Ino ino, Pgoff at, uint64_t pages, uint64_t new_size) override;
-  void finish_free(uint64_t id) override;
+  Shared share_extents(Ino from, PageRange r, Ino to, Pgoff at, std::optional<uint64_t> new_size) override;
+  bool unshare(Ino ino, PageRange r) override;
+  std::vector<Extent> finish_free(uint64_t id) override;
   std::vector<Removed> deferred() override;
 
   Space space() const override;
@@ -102,6 +110,8 @@ class StoreImpl final : public Store {
   void drop_name(InodeMedia* parent, Ino ino, InodeMedia* i);  // in a transaction
   void set_flag(Ino ino, PageRange r, bool unwritten, std::optional<uint64_t> new_size);
 
+  Quota usage(QuotaKind kind, uint32_t id) const REQUIRES_SHARED(meta_mu_);
+
   friend class Checker;
 
   Media m_;
@@ -112,6 +122,8 @@ class StoreImpl final : public Store {
   BlockBitmap bitmap_;
   Ballast ballast_;
   Deferred deferred_;
+  Quotas quotas_;
+  SharedBlocks shared_;
   mutable BlockMap map_ GUARDED_BY(alloc_mu_);
 };
 

@@ -55,6 +55,11 @@ Ino StoreImpl::make(Ino dir, std::string_view name, uint32_t mode, const Credent
     InodeMedia* i = inodes_.get(ino);
     i->nlink = S_ISDIR(mode) ? 2 : 1;
     if (S_ISDIR(mode)) i->parent = to_u64(dir);
+    if ((parent->flags & InodeMedia::kProjectInherit) != 0) {
+      i->project = parent->project;
+      if (S_ISDIR(mode)) i->flags |= InodeMedia::kProjectInherit;
+    }
+    quotas_.charge(i, 0, 1);
     if (!target.empty()) {
       // The two sizes the pool is good at: more would take the library's own classes, many chunks at a time.
       size_t bytes = std::max<size_t>(target.size(), sizeof(SymlinkMedia));
@@ -105,6 +110,7 @@ void StoreImpl::link(Ino ino, Ino dir, std::string_view name, const Credentials&
   Directory d(m_, parent);
   if (d.find(name)) fail(EEXIST, "{}: exists already", name);
   check_link_count(i, name);
+  check_project(parent, i, name);
   // Crash before: the names it had. After: one more, counted.
   run(Kind::kGrow, [&] {
     snapshot_hot(i);

@@ -32,6 +32,8 @@ std::optional<Unlinked> StoreImpl::rename(Ino sdir, std::string_view sname, Ino 
   if (old == i) return std::nullopt;  // two names of one inode: POSIX wants nothing done
   check_sticky(sp, i, sname, who);
   if (old != nullptr) check_sticky(dp, old, dname, who);
+  check_project(dp, i, sname);
+  if (swap) check_project(sp, old, dname);
   if (is_dir(i)) check_not_above(from->ino, ddir, sname);
   if (swap && is_dir(old)) check_not_above(to->ino, sdir, dname);
   if (old != nullptr && !swap) {

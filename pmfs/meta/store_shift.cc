@@ -28,12 +28,14 @@ Removed StoreImpl::replace_extent(Ino ino, const FileExtent& e) {
   // are on the deferred-free list, to be zapped and freed.
   run(Kind::kGrow, [&] {
     snapshot_hot(i);
+    const uint64_t before = i->blocks;
     if (any) {
       taken = map.remove(e.range());
       out.id = deferred_.add(taken);
     }
     bitmap_.set(e.blocks());
     map.insert(e);
+    quotas_.blocks_changed(i, before);
     i->ctime_ns = now_ns();
   });
   if (any) deferred_.committed_add(out.id);
@@ -57,7 +59,9 @@ Removed StoreImpl::collapse_range(Ino ino, PageRange gone, uint64_t new_size) {
   run(Kind::kNeeded, [&] {
     snapshot_hot(i);
     if (any) {
+      const uint64_t before = i->blocks;
       taken = map.remove(gone);
+      quotas_.blocks_changed(i, before);
       out.id = deferred_.add(taken);
     }
     map.move_down(gone);

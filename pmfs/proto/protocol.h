@@ -114,6 +114,11 @@ enum class Op : uint16_t {
                       // short at the end of the file and after 256 MiB of data
   kCollapse = 39,     // handle or path1; a0 = offset, a1 = length
   kInsert = 40,       // same
+  kSetQuota = 41,     // root or the manager's user. a0 = 1: user, 2: project, a1 = id, a2 = blocks, a3 = inodes; 0: none
+  kQuotas = 42,       // a0 = index of the first -> v0 = count of WireQuota in bounce, v1 = 1: there are more
+  kProject = 43,      // path1 or handle -> v0 = project, v1 = 1: handed on to what is made in it
+  kClone = 45,        // handle: from; a0 = offset there, a1 = handle: to, a2 = offset there, a3 = bytes, 0: to the end
+  kSetProject = 44,   // path1 or handle; a0 = project, a1 = 1: handed on
 };
 inline constexpr uint64_t kWriteAppend = 1;
 inline constexpr uint64_t kNoFollow = 1;  // a symbolic link that is the last component is meant itself
@@ -186,6 +191,10 @@ struct WireCounters {
   uint64_t invalidates, zaps, zapped_pages, agent_commands, agent_acks, requests, protocol_errors;
   uint64_t canary_errors, zero_blocks, zero_commits, clients, client_deaths;
   uint64_t fault_p50_ns, fault_p99_ns, fault_p999_ns, invalidate_p50_ns, invalidate_p99_ns;
+};
+struct WireQuota {
+  uint32_t kind, id;
+  uint64_t blocks, inodes, block_limit, inode_limit;
 };
 struct WireMapping {
   uint64_t id, va, offset, length, prot;

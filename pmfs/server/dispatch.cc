@@ -97,7 +97,8 @@ void Dispatcher::run(Call& c) {
       c.reply.v0 = volume_.seek(*s.file(r.handle)->inode, r.a0,
                                 r.a1 == SEEK_DATA ? MountedVolume::Seek::kData : MountedVolume::Seek::kHole);
       return;
-    case Op::kCopyRange: return copy_range(c);
+    case Op::kCopyRange:
+    case Op::kClone: return copy_range(c);
     case Op::kFsync: return volume_.fsync(*file(c, false)->inode);
     case Op::kMkdir: return volume_.mkdir(c.path1, static_cast<uint32_t>(r.a1), s.who);
     case Op::kRmdir: return volume_.rmdir(c.path1, s.who);
@@ -129,6 +130,10 @@ void Dispatcher::run(Call& c) {
     case Op::kGetXattr:
     case Op::kListXattr:
     case Op::kRemoveXattr: return xattr(c);
+    case Op::kSetQuota: return set_quota(c);
+    case Op::kQuotas: return quotas(c);
+    case Op::kProject:
+    case Op::kSetProject: return project(c);
   }
   fail(ENOSYS, "request {}: this manager does not know it", r.op);
 }
@@ -227,6 +232,8 @@ void Dispatcher::copy_range(Call& c) {
   auto to = c.session.file(static_cast<uint32_t>(r.a1));
   if ((to->flags & O_ACCMODE) == O_RDONLY || (to->flags & O_APPEND))
     fail(EBADF, "handle {}: is not open for writing anywhere", r.a1);
+  if (static_cast<Op>(r.op) == Op::kClone)
+    return volume_.clone_range(*from->inode, r.a0, *to->inode, r.a2, r.a3, c.wait(), c.session.id);
   c.reply.v0 = volume_.copy_range(*from->inode, r.a0, *to->inode, r.a2, r.a3, c.wait(), c.session.id);
 }
 

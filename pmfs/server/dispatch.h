@@ -58,6 +58,9 @@ class Dispatcher {
   void symlink(Call& c);
   void readlink(Call& c);
   void xattr(Call& c);
+  void set_quota(Call& c);
+  void quotas(Call& c);
+  void project(Call& c);
   // --- admin.cc
   void statfs(Call& c);
   void clients(Call& c);

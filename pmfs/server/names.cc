@@ -80,4 +80,35 @@ void Dispatcher::xattr(Call& c) {
   c.reply.v0 = bytes;
 }
 
+void Dispatcher::set_quota(Call& c) {
+  const Request& r = c.r;
+  require_admin(c);
+  if ((r.a0 != 1 && r.a0 != 2) || r.a1 > UINT32_MAX) fail(EINVAL, "quota: kind {} of id {} is unknown", r.a0, r.a1);
+  volume_.set_quota(static_cast<meta::QuotaKind>(r.a0), static_cast<uint32_t>(r.a1), r.a2, r.a3);
+}
+
+void Dispatcher::quotas(Call& c) {
+  constexpr size_t kMost = kBounceBytes / sizeof(WireQuota);
+  const auto all = volume_.store().quotas();
+  uint64_t n = 0;
+  for (uint64_t k = c.r.a0; k < all.size() && n < kMost; ++k, ++n) {
+    const meta::Quota& q = all[k];
+    const WireQuota w{static_cast<uint32_t>(q.kind), q.id, q.blocks, q.inodes, q.block_limit, q.inode_limit};
+    std::memcpy(c.bounce + n * sizeof w, &w, sizeof w);
+  }
+  c.reply.v0 = n;
+  c.reply.v1 = c.r.a0 < all.size() && all.size() - c.r.a0 > n ? 1 : 0;
+}
+
+void Dispatcher::project(Call& c) {
+  const Request& r = c.r;
+  if (r.a0 > UINT32_MAX || r.a1 > 1) fail(EINVAL, "project {} is impossible", r.a0);
+  Subject s = subject(c, FollowLast::kYes);
+  if (static_cast<Op>(r.op) == Op::kSetProject)
+    return volume_.store().set_project(s.ino, {static_cast<uint32_t>(r.a0), r.a1 == 1}, c.session.who);
+  const meta::Project p = volume_.store().project(s.ino);
+  c.reply.v0 = p.id;
+  c.reply.v1 = p.inherit ? 1 : 0;
+}
+
 }  // namespace pmfs::server

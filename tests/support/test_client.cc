@@ -17,6 +17,7 @@
 //   write NAME OFF LEN VALUE -> count    append NAME LEN VALUE -> offset
 //   read NAME OFF LEN -> COUNT HASH uniform BYTE | COUNT HASH mixed
 //   truncate NAME SIZE [nowait]          punch|zero|collapse|insert NAME OFF LEN [nowait]      prealloc NAME OFF LEN [keep]
+//   clone NAME OFF TO-NAME OFF [LEN]     shares blocks
 //   fsync NAME                           stat NAME | statp PATH -> SIZE BLOCKS MODE(octal) INO NLINK
 //   extents NAME -> PGOFF:PFN:COUNT[u] ...
 //   unlink|mkdir|rmdir PATH              rename FROM TO               ls PATH -> names
@@ -214,6 +215,7 @@ std::string Client::file_io(const Words& w) {
   const auto f = file(w);
   if (op == "truncate") return f->truncate(number(w, 2), has(w, 3, "nowait")), "ok";
   if (op == "punch") return f->punch(number(w, 2), number(w, 3), has(w, 4, "nowait")), "ok";
+  if (op == "clone") return f->clone_to(number(w, 2), *find(files_, word(w, 3)), number(w, 4), w.size() > 5 ? number(w, 5) : 0), "ok";
   if (op == "collapse") return f->collapse(number(w, 2), number(w, 3), has(w, 4, "nowait")), "ok";
   if (op == "insert") return f->insert(number(w, 2), number(w, 3), has(w, 4, "nowait")), "ok";
   if (op == "zero") return f->zero_range(number(w, 2), number(w, 3), has(w, 4, "nowait")), "ok";
@@ -348,7 +350,7 @@ std::string Client::run_checked(const Words& w) {
     std::map<std::string, std::string (Client::*)(const Words&)> m;
     for (const char* n : {"load", "store", "xchg", "fill", "check", "touch", "persist"}) m[n] = &Client::memory;
     for (const char* n : {"syswrite", "sysread"}) m[n] = &Client::system_io;
-    for (const char* n : {"truncate", "punch", "zero", "collapse", "insert", "prealloc", "fsync", "handle", "stat", "write", "append", "read",
+    for (const char* n : {"truncate", "punch", "zero", "clone", "collapse", "insert", "prealloc", "fsync", "handle", "stat", "write", "append", "read",
                           "xwrite", "xread", "extents", "map"}) {
       m[n] = &Client::file_io;
     }

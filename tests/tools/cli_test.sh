@@ -90,8 +90,8 @@ refused 2 "VOLUME_DIR:/path" -- ls "$vol"
 refused 2 "not a mode" -- serve "$vol" --socket-mode 99
 refused 2 "not an open file descriptor" -- serve "$vol" --ready-fd 77
 [ ! -e "$vol" ] || die "a refused command left $vol"
-for c in mkfs serve df ls stat cp truncate punch rm mkdir rmdir mv ln readlink chmod chown getxattr setxattr listxattr \
-  rmxattr clients counters shutdown; do
+for c in mkfs serve df ls stat cp truncate punch rm mkdir rmdir mv ln clone readlink chmod chown getxattr setxattr listxattr \
+  rmxattr quota project clients counters shutdown; do
   pmfs "$c" --help | grep -q "pmfs $c" || die "pmfs $c --help has no example"
 done
 pmfs serve --exclusion list --json | json 'any(s["name"] == "range" and s["default"] for s in j["schemes"])'
@@ -241,6 +241,11 @@ pmfs stat "$vol:/n/l" --json | json 'j["type"] == "symlink" and j["size"] == 6'
 pmfs ls -l "$vol:/n" | grep -q '^lrwx.* l -> ../n/f$' || die "ls -l of a symbolic link"
 pmfs cp "$vol:/n/l" "$work/b.back"
 same "$work/b" "$work/b.back"
+pmfs clone "$vol:/n/f" "$vol:/n/c"
+pmfs cp "$vol:/n/c" "$work/b.back"
+same "$work/b" "$work/b.back"
+refused 1 "exists" -- clone "$vol:/n/f" "$vol:/n/c"
+pmfs rm "$vol:/n/c"
 refused 1 "not a symbolic link" -- readlink "$vol:/n/f"
 pmfs ln -s loop "$vol:/n/loop"
 refused 1 "Too many levels" -- cp "$vol:/n/loop" "$work/none"
@@ -261,6 +266,21 @@ pmfs rmxattr "$vol:/n/f" user.origin
 refused 1 "user.origin" -- getxattr "$vol:/n/f" user.origin
 pmfs rm "$vol:/n/f" "$vol:/n/g" "$vol:/n/l" "$vol:/n/loop"
 pmfs rmdir "$vol:/n"
+
+step "quotas"
+pmfs mkdir "$vol:/q"
+pmfs project "$vol:/q" 7 --inherit
+[ "$(pmfs project "$vol:/q")" = "7 inherit" ] || die "project"
+pmfs quota "$vol" --project 7 --space 1M --inodes 3
+refused 1 "quota" -- cp "$work/b" "$vol:/q/too-large"
+head -c 500000 "$work/b" >"$work/small"
+pmfs cp "$work/small" "$vol:/q/small"
+pmfs quota "$vol" --json | json 'j["quotas"][0]["blocks"] == 123 and j["quotas"][0]["inodes"] == 2'
+pmfs quota "$vol" --project 7 --space 0 --inodes 0
+pmfs quota "$vol" --json | json 'j["quotas"] == []'
+refused 2 "whose quota" -- quota "$vol" --space 1M
+pmfs rm "$vol:/q/small"
+pmfs rmdir "$vol:/q"
 
 step "errors as JSON"
 refused 1 "$vol:/missing" -- stat "$vol:/missing" --json

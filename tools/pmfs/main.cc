@@ -31,6 +31,7 @@ const char* way_out(int err) {
     case EMLINK: return "make a copy, or another directory";
     case ENODATA: return "see what there is with pmfs listxattr";
     case EXDEV: return "copy it with pmfs cp";
+    case EDQUOT: return "see the quotas with pmfs quota, and remove files or raise the limit";
     case ECANCELED: return "start it again";
     default: return nullptr;
   }
@@ -74,6 +75,7 @@ int run(int argc, char** argv) {
   add_serve(app, c);
   add_files(app, c);
   add_names(app, c);
+  add_quota(app, c);
   add_copy(app, c);
   add_info(app, c);
   try {

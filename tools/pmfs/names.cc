@@ -1,4 +1,4 @@
-// pmfs ln, readlink, chmod, chown, xattr: links and attributes of files in a served volume.
+// pmfs ln, clone, readlink, chmod, chown, xattr: links and attributes of files in a served volume.
 
 #include <charconv>
 #include <memory>
@@ -37,6 +37,22 @@ void ln(const Context& c, const Options& o) {
   if (from.volume != to.volume) throw Error(EXDEV, to.text() + ": is on another volume; use pmfs cp");
   v.link(from.path, to.path);
   done(c, {{"path", to.text()}, {"link_to", from.text()}});
+}
+
+void clone(const Context& c, const Options& o) {
+  const Target from = parse_target(o.path), to = parse_target(o.to);
+  if (from.volume != to.volume) throw Error(EXDEV, to.text() + ": is on another volume; use pmfs cp");
+  Volume v(from.volume);
+  File source = v.open(from.path, O_RDONLY);
+  const Stat st = source.stat();
+  File copy = v.open(to.path, O_RDWR | O_CREAT | O_EXCL, st.mode & 07777);
+  try {
+    source.clone_to(0, copy, 0);
+  } catch (const Error&) {
+    v.unlink(to.path);
+    throw;
+  }
+  done(c, {{"from", from.text()}, {"to", to.text()}, {"size", st.size}});
 }
 
 void readlink(const Context& c, const Options& o) {
@@ -135,6 +151,11 @@ void add_names(CLI::App& app, Context& c) {
   cmd->add_option("TARGET", o->path, "the file; with -s any text")->required();
   cmd->add_option("NAME", o->to, kFile)->required();
   cmd->add_flag("-s,--symbolic", o->symbolic, "a symbolic link");
+
+  cmd = add_command(app, c, "clone", "Copy a file by sharing its blocks, which takes no space until either is written to",
+                    "  pmfs clone /dev/shm/vol:/data.bin /dev/shm/vol:/snapshot.bin\n", [&c, o] { clone(c, *o); });
+  cmd->add_option("FROM", o->path, kFile)->required();
+  cmd->add_option("TO", o->to, "a name that is new")->required();
 
   cmd = add_command(app, c, "readlink", "Print what a symbolic link says", "  pmfs readlink /dev/shm/vol:/b\n",
                     [&c, o] { readlink(c, *o); });

@@ -58,7 +58,8 @@ void add_mkfs(CLI::App& app, Context& c);    // mkfs.cc
 void add_fsck(CLI::App& app, Context& c);    // fsck.cc
 void add_serve(CLI::App& app, Context& c);   // serve.cc
 void add_files(CLI::App& app, Context& c);   // files.cc: ls stat truncate punch rm mkdir rmdir mv
-void add_names(CLI::App& app, Context& c);   // names.cc: ln readlink chmod chown and extended attributes
+void add_names(CLI::App& app, Context& c);   // names.cc: ln clone readlink chmod chown and extended attributes
+void add_quota(CLI::App& app, Context& c);   // quota.cc: quota project
 void add_copy(CLI::App& app, Context& c);    // copy.cc: cp
 void add_info(CLI::App& app, Context& c);    // info.cc: df clients counters shutdown
 
