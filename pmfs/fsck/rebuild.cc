@@ -148,10 +148,10 @@ class Rebuilder {
 
   void attributes(uint64_t n, const SavedInode& saved) {
     InodeMedia* i = table_.slot(n);
-    for (const auto& [name, value] : saved.xattrs) {
+    for (const auto& x : saved.xattrs) {
       transaction::run(m_.pop, [&] {
         transaction::snapshot(i);
-        Xattrs(m_, i).set(name, value);
+        Xattrs(m_, i).set(x.first, x.second);
       });
     }
     if (saved.target.empty()) return;
