@@ -241,7 +241,7 @@ class Checker {
     if (listed != marked) add("orphan list: {} inodes are orphans, {} are on the list", marked, listed);
   }
 
-  void check_quotas() {
+  void check_quotas() NO_THREAD_SAFETY_ANALYSIS {  // the meta mutex is held by run()
     if (!s_.quotas_.check(&findings_)) return;
     for (const Quota& q : s_.quotas_.all()) {
       Quota sum = s_.usage(q.kind, q.id);
