@@ -90,6 +90,7 @@ MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptio
   if (!std::filesystem::exists(dir / kMetaName))
     fail(ENOENT, "volume {}: there is no volume; make one with pmfs mkfs {} --size 1G", dir.string(), dir.string());
   lock_ = lock_volume(dir);
+  if (o.probe) meta::probe(dir / kMetaName);
   store_ = meta::Store::open(dir / kMetaName);
   meta::Superblock sb = store_->superblock();
   region_ = open_shmem_region(dir / kDataName, sb.geometry.blocks, {sb.was_clean, o.canary});

@@ -45,6 +45,7 @@ struct VolumeOptions {
   // Zapped blocks go back to the allocator in settle(), which the server calls when the caller has been answered;
   // else before the operation returns.
   bool free_in_settle = false;
+  bool probe = true;          // first see in a child process that the pool can be opened (meta::probe)
 };
 
 struct VolumeCounters {

@@ -12,7 +12,7 @@
 #include "pmfs/base/error.h"
 #include "pmfs/base/unique_fd.h"
 #include "pmfs/fs/volume.h"
-#include "pmfs/fsck/guarded.h"
+#include "pmfs/base/guarded.h"
 #include "pmfs/fsck/rebuild.h"
 #include "pmfs/meta/superblock.h"
 

@@ -63,6 +63,10 @@ Branch insert_splitting(pool_base& pop, Node* n, size_t pos, const E& e) {
 
 }  // namespace
 
+void BTree::damaged(uint64_t off) {
+  fail(EUCLEAN, "the metadata is damaged: index node at {:#x} of the pool; see pmfs fsck", off);
+}
+
 size_t BTree::record_index(const Node* n, uint64_t key) {
   const Record* b = n->records;
   return static_cast<size_t>(
@@ -76,8 +80,8 @@ size_t BTree::child_index(const Node* n, uint64_t key) {
 }
 
 Node* BTree::leaf_of(uint64_t key) const {
-  Node* n = pop_.direct(t_->root);
-  while (n->level > 0) n = pop_.direct(n->branches[child_index(n, key)].child);
+  Node* n = node(pop_, t_->root);
+  while (n->level > 0) n = node(pop_, n->branches[child_index(n, key)].child, n->level - 1);
   return n;
 }
 
@@ -98,13 +102,13 @@ std::optional<Record> BTree::floor_in(const Node* n, uint64_t key) const {
   }
   // A child's smallest key may be above its branch's key by now; then the answer is its left neighbour's last.
   for (size_t i = child_index(n, key) + 1; i-- > 0;)
-    if (auto r = floor_in(pop_.direct(n->branches[i].child), key)) return r;
+    if (auto r = floor_in(node(pop_, n->branches[i].child, n->level - 1), key)) return r;
   return std::nullopt;
 }
 
 std::optional<Record> BTree::floor(uint64_t key) const {
   if (empty()) return std::nullopt;
-  return floor_in(pop_.direct(t_->root), key);
+  return floor_in(node(pop_, t_->root), key);
 }
 
 std::optional<Record> BTree::ceil(uint64_t key) const {
@@ -125,7 +129,7 @@ std::optional<Branch> BTree::insert_into(Node* n, const Record& r) {
     return std::nullopt;
   }
   size_t i = child_index(n, r.key);
-  auto split = insert_into(pop_.direct(n->branches[i].child), r);
+  auto split = insert_into(node(pop_, n->branches[i].child, n->level - 1), r);
   if (!split) return std::nullopt;
   if (n->count == n->capacity) return insert_splitting(pop_, n, i + 1, *split);
   insert_at(n, n->branches, i + 1, *split);
@@ -136,11 +140,11 @@ void BTree::insert(const Record& r) {
   transaction::snapshot(t_);
   ++t_->count;
   if (empty()) t_->root = new_node(pop_, 0, true);
-  Node* root = pop_.direct(t_->root);
+  Node* root = node(pop_, t_->root);
   if (root->capacity == Node::kSmall && root->count == Node::kSmall) {  // the small leaf becomes a full-sized one
     auto old = t_->root;
     t_->root = new_node(pop_, 0, false);
-    Node* grown = pop_.direct(t_->root);
+    Node* grown = node(pop_, t_->root);
     std::memcpy(grown->records, root->records, root->count * sizeof(Record));
     grown->count = root->count;
     delete_persistent(pop_, old);
@@ -164,7 +168,7 @@ bool BTree::erase_from(Node* n, uint64_t key) {
   } else {
     size_t i = child_index(n, key);
     auto child = n->branches[i].child;
-    if (!erase_from(pop_.direct(child), key)) return false;
+    if (!erase_from(node(pop_, child, n->level - 1), key)) return false;
     delete_persistent(pop_, child);
     erase_at(n, n->branches, i, i + 1);
   }
@@ -175,7 +179,7 @@ void BTree::erase(uint64_t key) {
   if (empty()) fail(EUCLEAN, "index key {:#x} is not there: the index is empty", key);
   transaction::snapshot(t_);
   --t_->count;
-  if (erase_from(pop_.direct(t_->root), key)) {
+  if (erase_from(node(pop_, t_->root), key)) {
     delete_persistent(pop_, t_->root);
     t_->root = {};
   }
@@ -184,7 +188,7 @@ void BTree::erase(uint64_t key) {
 
 void BTree::drop_root_levels() {
   while (t_->root) {
-    Node* n = pop_.direct(t_->root);
+    Node* n = node(pop_, t_->root);
     if (n->level == 0 || n->count > 1) return;
     auto old = t_->root;
     t_->root = n->branches[0].child;
@@ -223,21 +227,21 @@ void BTree::shift_keys(Node* n, uint64_t from, uint64_t by, uint64_t lowest) {
     transaction::snapshot(&n->branches[i].key);
     n->branches[i].key = lowest;
   }
-  shift_keys(pop_.direct(n->branches[i].child), from, by, lowest);
+  shift_keys(node(pop_, n->branches[i].child, n->level - 1), from, by, lowest);
   if (i + 1u == n->count) return;
   transaction::snapshot(n->branches + i + 1, n->count - i - 1);
   for (++i; i < n->count; ++i) {
     n->branches[i].key += by;
-    shift_keys(pop_.direct(n->branches[i].child), from, by, lowest);
+    shift_keys(node(pop_, n->branches[i].child, n->level - 1), from, by, lowest);
   }
 }
 
 void BTree::shift_up(uint64_t from, uint64_t by) {
-  if (!empty()) shift_keys(pop_.direct(t_->root), from, by, UINT64_MAX);
+  if (!empty()) shift_keys(node(pop_, t_->root), from, by, UINT64_MAX);
 }
 
 void BTree::shift_down(uint64_t from, uint64_t by) {
-  if (!empty()) shift_keys(pop_.direct(t_->root), from, 0 - by, from - by);
+  if (!empty()) shift_keys(node(pop_, t_->root), from, 0 - by, from - by);
 }
 
 bool BTree::cut_from(Node* n, uint64_t lo, uint64_t hi, uint64_t node_lo, uint64_t node_hi, Cut* out) {
@@ -256,7 +260,7 @@ bool BTree::cut_from(Node* n, uint64_t lo, uint64_t hi, uint64_t node_lo, uint64
     auto child = n->branches[i].child;
     if (lo <= child_lo && child_hi <= hi)
       out->subtrees.push_back(child);
-    else if (cut_from(pop_.direct(child), lo, hi, child_lo, child_hi, out))
+    else if (cut_from(node(pop_, child, n->level - 1), lo, hi, child_lo, child_hi, out))
       delete_persistent(pop_, child);
     else
       continue;
@@ -271,7 +275,7 @@ BTree::Cut BTree::cut(uint64_t lo, uint64_t hi) {
   Cut out;
   if (empty() || lo >= hi) return out;
   transaction::snapshot(t_);
-  if (cut_from(pop_.direct(t_->root), lo, hi, 0, UINT64_MAX, &out)) {
+  if (cut_from(node(pop_, t_->root), lo, hi, 0, UINT64_MAX, &out)) {
     delete_persistent(pop_, t_->root);
     t_->root = {};
   }
@@ -285,12 +289,14 @@ void BTree::forget(uint64_t records) {
 }
 
 bool BTree::pop_leaf(pool_base& pop, persistent_ptr<Node> ptr, std::vector<Record>* out) {
-  Node* n = pop.direct(ptr);
+  Node* n = node(pop, ptr);
+  if (n->count == 0) damaged(ptr.off);
   if (n->level == 0) {
     out->insert(out->end(), n->records, n->records + n->count);
     delete_persistent(pop, ptr);
     return true;
   }
+  node(pop, n->branches[n->count - 1].child, n->level - 1);  // checked
   if (!pop_leaf(pop, n->branches[n->count - 1].child, out)) return false;
   if (n->count == 1) {
     delete_persistent(pop, ptr);

@@ -36,11 +36,11 @@ class BTree {
   // fn(const Record&) -> bool, for keys >= from in order, while it returns true.
   template <class F>
   void visit(uint64_t from, F&& fn) const {
-    if (t_->root) visit_node(pop_, pop_.direct(t_->root), from, fn);
+    if (t_->root) visit_node(pop_, node(pop_, t_->root), from, fn);
   }
   template <class F>
   static void visit_subtree(const pool_base& pop, persistent_ptr<Node> n, F&& fn) {
-    visit_node(pop, pop.direct(n), 0, fn);
+    visit_node(pop, node(pop, n), 0, fn);
   }
 
   // `*t_` is snapshotted by these.
@@ -71,6 +71,15 @@ class BTree {
   }
 
  private:
+  // A node as it must be, or EUCLEAN: damage must not lead out of an array, nor round in circles.
+  static Node* node(const pool_base& pop, persistent_ptr<Node> p, int level = -1) {
+    Node* n = pop.direct(p);
+    bool ok = n->magic == Node::kMagicNode && n->count <= n->capacity &&
+              n->capacity <= (n->level > 0 ? Node::kBranches : Node::kRecords) && (level < 0 || n->level == level);
+    if (!ok) [[unlikely]] damaged(p.off);
+    return n;
+  }
+  [[noreturn]] static void damaged(uint64_t off);
   static size_t record_index(const Node* n, uint64_t key);  // first record with a key >= `key`
   static size_t child_index(const Node* n, uint64_t key);   // the child that holds `key`
 
@@ -83,7 +92,7 @@ class BTree {
       return true;
     }
     for (size_t i = child_index(n, from); i < n->count; ++i)
-      if (!visit_node(pop, pop.direct(n->branches[i].child), from, fn)) return false;
+      if (!visit_node(pop, node(pop, n->branches[i].child, n->level - 1), from, fn)) return false;
     return true;
   }
   Node* leaf_of(uint64_t key) const;

@@ -15,6 +15,7 @@ uint64_t Directory::hash_of(const Media& m, std::string_view name) {
 
 std::string_view Directory::name_of(const Record& r) const {
   const Name* n = m_.pop.direct(persistent_ptr<Name>{r.a});
+  if (n->length > kMaxName) fail(EUCLEAN, "the metadata is damaged: the name of entry {:#x}; see pmfs fsck", r.key);
   return {reinterpret_cast<const char*>(n) + offsetof(Name, bytes), n->length};
 }
 

@@ -32,7 +32,9 @@ persistent_ptr<InodePage>* InodeTable::leaf_entry(uint64_t n) const {
 
 InodeMedia* InodeTable::slot(uint64_t n) const {
   if (n == 0 || n >= m_.root->inodes.next) return nullptr;
-  persistent_ptr<InodeChunk> chunk{leaf_entry(n)->off};
+  const persistent_ptr<InodePage>* entry = leaf_entry(n);
+  if (entry == nullptr || !*entry) fail(EUCLEAN, "the metadata is damaged: inode {} is missing; see pmfs fsck", n);
+  persistent_ptr<InodeChunk> chunk{entry->off};
   return &m_.pop.direct(chunk)->inode[n % InodeChunk::kInodes];
 }
 
@@ -66,6 +68,8 @@ Ino InodeTable::allocate(uint32_t mode, uint32_t uid, uint32_t gid) {
   InodeMedia* i;
   if (n != 0) {
     i = slot(n);
+    if (i == nullptr || i->state != InodeMedia::kFree)
+      fail(EUCLEAN, "the metadata is damaged: inode {} is on the list of free ones; see pmfs fsck", n);
     t.free = i->list_next;
   } else {
     n = t.next;
@@ -129,7 +133,11 @@ void InodeTable::drop_orphan(Ino ino) {
 
 std::vector<Ino> InodeTable::orphans() const {
   std::vector<Ino> out;
-  for (uint64_t n = m_.root->orphan_head; n != 0; n = slot(n)->list_next) out.push_back(Ino{n});
+  for (uint64_t n = m_.root->orphan_head; n != 0; n = slot(n)->list_next) {
+    if (n >= next() || slot(n)->state != InodeMedia::kOrphan || out.size() >= next())
+      fail(EUCLEAN, "the metadata is damaged: inode {} is on the orphan list; see pmfs fsck", n);
+    out.push_back(Ino{n});
+  }
   return out;
 }
 

@@ -47,6 +47,8 @@ void configure_library() {
   }
 }
 
+constexpr size_t kLeastObject = 64;
+
 struct Allocating {  // how the running transaction is to allocate
   size_t least = 0;
   uint64_t page_class = 0, large_class = 0;
@@ -83,7 +85,7 @@ pool_base pool_base::create(const std::filesystem::path& path, const std::string
     fail(err, "{}: cannot create a metadata pool of {} bytes: {}", path.string(), bytes,
          detail.empty() ? std::strerror(err) : detail);
   }
-  return pool_base(pop);
+  return pool_base(pop, bytes);
 }
 
 void punch_zeros(const std::filesystem::path& path) {
@@ -117,10 +119,14 @@ pool_base pool_base::open(const std::filesystem::path& path, const std::string& 
   if (!pool) fail(EUCLEAN, "{}: not a pmfs metadata pool, or truncated", path.string());
   PMEMobjpool* pop = pmemobj_open(path.c_str(), layout.c_str());
   if (pop == nullptr) fail_open(path, errno);
-  return pool_base(pop);
+  return pool_base(pop, static_cast<size_t>(st.st_size));
 }
 
-pool_base::pool_base(PMEMobjpool* pop) : pop_(pop) {
+void pool_base::wild(uint64_t off) {
+  fail(EUCLEAN, "the metadata is damaged: a pointer to {:#x} leads out of the pool; see pmfs fsck", off);
+}
+
+pool_base::pool_base(PMEMobjpool* pop, size_t bytes) : pop_(pop), last_(bytes - kLeastObject) {
   enum pobj_stats_enabled stats = POBJ_STATS_ENABLED_PERSISTENT;
   pmemobj_ctl_set(pop, "stats.enabled", &stats);
   // Pages without a header, 63 in one of the heap's 256 KiB chunks, and large objects that fill one. The

@@ -44,6 +44,7 @@ class pool_base {
   pool_base(pool_base&& o) noexcept
       : pop_(std::exchange(o.pop_, nullptr)),
         base_(o.base_),
+        last_(o.last_),
         id_(o.id_),
         page_class_(o.page_class_),
         large_class_(o.large_class_) {}
@@ -56,6 +57,7 @@ class pool_base {
 
   template <class T>
   T* direct(persistent_ptr<T> p) const {
+    if (p.off > last_) [[unlikely]] wild(p.off);
     return reinterpret_cast<T*>(base_ + p.off);
   }
   template <class T>
@@ -68,9 +70,11 @@ class pool_base {
 
  private:
   friend class transaction;
-  explicit pool_base(PMEMobjpool* pop);
+  pool_base(PMEMobjpool* pop, size_t bytes);
+  [[noreturn]] static void wild(uint64_t off);  // EUCLEAN: a pointer that leads out of the pool
   PMEMobjpool* pop_;
   std::byte* base_ = nullptr;
+  uint64_t last_;  // no object begins behind it
   uint64_t id_ = 0;
   unsigned page_class_ = 0, large_class_ = 0;  // 0: the library's own
 };

@@ -107,6 +107,10 @@ struct Project {
 
 enum class BlockState : uint8_t { kFree, kReserved, kUsed, kDeferred };
 
+// Opens the pool as Store::open does, privately and in a child process: libpmemobj believes its own structures and may
+// crash on damaged ones. Throws EUCLEAN if it does; what open() throws is left to open(). Nothing is written.
+void probe(const std::filesystem::path& path);
+
 class Store {
  public:
   // Creates the pool at `path` (mode 0600) with an empty root directory. Pool size is derived from the

@@ -3,12 +3,24 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pmfs/base/guarded.h"
 #include "pmfs/meta/superblock.h"
 
 namespace pmfs::meta {
 
 void Store::format(const std::filesystem::path& path, const Geometry& g, uint64_t pool_bytes) {
   format_pool(path, g, pool_bytes, kHashBits);
+}
+
+void probe(const std::filesystem::path& path) {
+  constexpr unsigned kSeconds = 300;  // a hang, not a pool that takes its time
+  Guarded g = guarded(kSeconds, [&] {
+    int on = 1;
+    pmemobj_ctl_set(nullptr, "copy_on_write.at_open", &on);
+    Store::open(path);
+    return std::string();
+  });
+  if (g.died) fail(EUCLEAN, "{}: the metadata pool is damaged: opening it {}; see pmfs fsck", path.string(), g.problem);
 }
 
 std::unique_ptr<Store> Store::open(const std::filesystem::path& path) {

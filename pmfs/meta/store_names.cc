@@ -96,6 +96,7 @@ std::string StoreImpl::readlink(Ino ino) {
   ReaderLock l(meta_mu_);
   const InodeMedia* i = inodes_.get(ino);
   if (!S_ISLNK(i->mode)) fail(EINVAL, "inode {} is not a symbolic link", to_u64(ino));
+  if (i->size > kMaxSymlink) fail(EUCLEAN, "the metadata is damaged: the target of inode {}; see pmfs fsck", to_u64(ino));
   return std::string(m_.pop.direct(i->target)->bytes, i->size);
 }
 

@@ -8,6 +8,13 @@
 
 namespace pmfs::meta {
 
+XattrMedia* Xattrs::media(const Record& r) const {
+  XattrMedia* x = m_.pop.direct(persistent_ptr<XattrMedia>{r.a});
+  if (x->name_bytes > kMaxXattrName || x->value_bytes > kMaxXattrValue)
+    fail(EUCLEAN, "the metadata is damaged: the attribute of entry {:#x}; see pmfs fsck", r.key);
+  return x;
+}
+
 std::string_view Xattrs::name_of(const XattrMedia* x) {
   return {reinterpret_cast<const char*>(x) + offsetof(XattrMedia, bytes), x->name_bytes};
 }
@@ -136,7 +143,7 @@ bool Xattrs::check(const std::string& who, std::vector<std::string>* findings) c
       return true;
     };
     if (!inside(r.a, sizeof(XattrMedia))) return damaged();
-    const XattrMedia* x = media(r);
+    const XattrMedia* x = m_.pop.direct(persistent_ptr<XattrMedia>{r.a});
     if (x->name_bytes == 0 || x->name_bytes > kMaxXattrName || x->value_bytes > kMaxXattrValue) return damaged();
     size_t here = std::min<size_t>(x->value_bytes, XattrMedia::kBytes - x->name_bytes), left = x->value_bytes - here;
     if (!inside(r.a, offsetof(XattrMedia, bytes) + x->name_bytes + here) || r.b != x->value_bytes) return damaged();

@@ -38,7 +38,7 @@ class Xattrs {
 
  private:
   uint64_t hash_of(std::string_view name) const;
-  XattrMedia* media(const Record& r) const { return m_.pop.direct(persistent_ptr<XattrMedia>{r.a}); }
+  XattrMedia* media(const Record& r) const;  // EUCLEAN if its lengths can't be
   static std::string_view name_of(const XattrMedia* x);
   std::optional<Record> find(std::string_view name) const;
   uint64_t make(std::string_view name, std::span<const std::byte> value);

@@ -23,7 +23,9 @@ constexpr int kStale = 0xee;
 constexpr uint32_t kMount = UINT32_MAX;  // as an operation: what a mount does to a volume that crashed
 
 std::unique_ptr<MountedVolume> mount(const std::filesystem::path& dir) {
-  return std::make_unique<MountedVolume>(dir, VolumeOptions{});
+  VolumeOptions o;
+  o.probe = false;  // it would double the time; a worker that dies is noticed all the same
+  return std::make_unique<MountedVolume>(dir, o);
 }
 
 VolumeFiles files_in(const std::filesystem::path& dir) {
@@ -31,6 +33,27 @@ VolumeFiles files_in(const std::filesystem::path& dir) {
 }
 
 uint8_t value_of(size_t op) { return static_cast<uint8_t>(op % 0xd0 + 0x10); }
+
+// In a process of its own that ends without unmounting: free blocks are dirty then, as after any crash, and full of
+// what must never be read.
+void run_and_crash(const std::filesystem::path& dir, const Workload& ops) {
+  pid_t pid = ::fork();
+  if (pid == 0) {
+    try {
+      auto v = mount(dir);
+      size_t n = 0;
+      for (const Op& op : ops) run_op(*v, op, value_of(0xc0 + n++));
+      for (Extent e : v->store().free_extents(Pfn(0), SIZE_MAX))
+        std::memset(v->region().address(e.first), kStale, e.count * kBlockSize);
+      ::_exit(0);
+    } catch (const Error&) {
+      ::_exit(1);
+    }
+  }
+  int status = 1;
+  if (pid < 0 || ::waitpid(pid, &status, 0) != pid || status != 0)
+    fail(EIO, "{}: can't set the volume up", dir.string());
+}
 
 // A volume that recovered must be good for more: a file that reads as zero until it is written.
 std::optional<std::string> probe(MountedVolume& v) {
@@ -69,23 +92,13 @@ void Explorer::make_start(const std::filesystem::path& dir) {
   std::filesystem::create_directories(dir);
   create_shmem_region(dir / "data", kMinBlocks, false);
   meta::Store::format(dir / "meta", {kMinBlocks, static_cast<uint32_t>(RegionKind::kShmem), true}, kPoolBytes);
-  // In a process of its own that ends without unmounting: free blocks are dirty then, as after any crash.
-  pid_t pid = ::fork();
-  if (pid == 0) {
-    try {
-      auto v = mount(dir);
-      size_t n = 0;
-      for (const Op& op : setup()) run_op(*v, op, value_of(0xc0 + n++));
-      for (Extent e : v->store().free_extents(Pfn(0), SIZE_MAX))
-        std::memset(v->region().address(e.first), kStale, e.count * kBlockSize);
-      ::_exit(0);
-    } catch (const Error&) {
-      ::_exit(1);
-    }
-  }
-  int status = 1;
-  if (pid < 0 || ::waitpid(pid, &status, 0) != pid || status != 0)
-    fail(EIO, "{}: can't set the first volume up", dir.string());
+  run_and_crash(dir, setup());
+}
+
+void Explorer::make_later(const std::filesystem::path& from, const std::filesystem::path& dir, size_t ops) {
+  std::filesystem::create_directories(dir);
+  for (const char* f : {"meta", "data"}) std::filesystem::copy_file(from / f, dir / f);
+  run_and_crash(dir, planned(exhaustive_count() + 1, 7, ops).ops);
 }
 
 Explorer::Trace Explorer::record(const Workload& ops) {

@@ -40,6 +40,8 @@ class Explorer {
 
   // Makes the volume `dir` that workloads start from: set up, not unmounted, and every free block full of 0xee.
   static void make_start(const std::filesystem::path& dir);
+  // Makes `dir` from a copy of `from`, with more operations done by seed; not unmounted either.
+  static void make_later(const std::filesystem::path& from, const std::filesystem::path& dir, size_t ops);
 
  private:
   struct Trace {

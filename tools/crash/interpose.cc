@@ -121,10 +121,11 @@ void* map_volume_file(void* addr, size_t bytes, int prot, int flags, int fd, off
   if (g_mode == Mode::kPrivate && (flags & MAP_SHARED) != 0) {
     flags = (flags & ~(MAP_SHARED | MAP_SHARED_VALIDATE | MAP_SYNC)) | MAP_PRIVATE | MAP_NORESERVE;
   }
+  const bool shared = (flags & MAP_SHARED) != 0;
   void* p = raw(flags);
   if (p == MAP_FAILED || !whole) return p;
   if (area == Area::kData) g_data = {static_cast<std::byte*>(p), bytes};
-  if (recording()) g_recorder->add_area(area, static_cast<std::byte*>(p), static_cast<size_t>(st.st_size));
+  if (recording() && shared) g_recorder->add_area(area, static_cast<std::byte*>(p), static_cast<size_t>(st.st_size));
   return p;
 }
 

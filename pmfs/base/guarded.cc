@@ -1,4 +1,4 @@
-#include "pmfs/fsck/guarded.h"
+#include "pmfs/base/guarded.h"
 
 #include <cerrno>
 #include <chrono>
@@ -15,7 +15,7 @@
 #include "pmfs/base/error.h"
 #include "pmfs/base/unique_fd.h"
 
-namespace pmfs::fsck {
+namespace pmfs {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -80,6 +80,7 @@ Guarded guarded(unsigned seconds, const std::function<std::string()>& f) {
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
+  g.died = late || !WIFEXITED(status) || text.empty();
   if (late) {
     g.problem = fmt::format("still running after {} s", seconds);
   } else if (!WIFEXITED(status) || text.empty()) {
@@ -95,4 +96,4 @@ Guarded guarded(unsigned seconds, const std::function<std::string()>& f) {
   return g;
 }
 
-}  // namespace pmfs::fsck
+}  // namespace pmfs

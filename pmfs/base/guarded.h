@@ -4,11 +4,12 @@
 #include <functional>
 #include <string>
 
-namespace pmfs::fsck {
+namespace pmfs {
 
 struct Guarded {
   std::string problem;  // empty: it returned; else how it ended ("died of signal 11", "still running after 60 s", what
                         // it threw)
+  bool died = false;    // of a signal, or it was killed for being late
   int error = 0;        // errno of the pmfs::Error it threw
   std::string output;   // what it returned
 };
@@ -17,4 +18,4 @@ struct Guarded {
 // goes to /dev/null: libraries print there before they abort. Throws Error if there can be no child.
 Guarded guarded(unsigned seconds, const std::function<std::string()>& f);
 
-}  // namespace pmfs::fsck
+}  // namespace pmfs
