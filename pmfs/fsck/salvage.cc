@@ -293,12 +293,21 @@ void read_deferred(State& s) {
         continue;
       }
       read_subtree(s, entries[k].a, 0, [&](const Record& r) {
-        s.owners.push_back({extent_of(r).blocks(), 0, Pgoff(0)});
+        s.owners.push_back({extent_of(r).blocks(), 0, Pgoff(0), extent_of(r).shared});
       });
     }
     prev = off;
     off = b->next.off;
   }
+}
+
+// Counts of owners, and quotas: what they say is checked by Store::check(), here only what memory they have.
+void read_counts(State& s) {
+  read_tree(s, s.pool.root().shared, 0, [](const Record&) {});
+  read_tree(s, s.pool.root().quotas, 0, [&](const Record& r) {
+    if (s.object<QuotaMedia>(r.a) == nullptr)
+      s.add("quota", 0, std::nullopt, "the quota of entry {:#x} is damaged", r.key);
+  });
 }
 
 void check_reserve(State& s) {
@@ -337,6 +346,7 @@ void read_all(State& s) {
   }
   check_inode_lists(s);
   read_deferred(s);
+  read_counts(s);
   check_reserve(s);
 }
 
