@@ -1,8 +1,8 @@
 // The invalidate side of the tree: mark, unmark, and the changes made under a mark.
 //
 // A range is cut at its two edges: on each level the slots that lie wholly inside are marked where they are, the
-// slot an edge runs through is gone down into. So at most two nodes a level carry marks, whatever the length, and
-// only those are made if they are missing.
+// slot an edge runs through is gone down into. So at most two nodes a level carry marks (two *pieces*), whatever the
+// length, and only those are made if they are missing.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -21,29 +21,72 @@ namespace {
   abort();
 }
 
-// Sets or clears the marks for `r` in `n` and, along the edges, below. The nodes are there (open_edge).
-void set_marks(Node& n, Pgoff base, PageRange r, bool set) {
+// Slots [lo, hi) of a node, all wholly inside of the range.
+struct Piece {
+  Node& node;
+  Pgoff base;  // of the node
+  uint64_t lo, hi;
+  PageRange range() const { return {base + lo * slot_pages(node.level), base + hi * slot_pages(node.level)}; }
+  // fn(word, mask of the piece's bits in it, first slot of them)
+  template <class F>
+  void words(F&& fn) const {
+    for (uint64_t i = lo; i < hi;) {
+      const uint64_t stop = std::min(hi, (i / 64 + 1) * 64);
+      const uint64_t mask = (stop - i == 64 ? ~uint64_t{0} : (uint64_t{1} << (stop - i)) - 1) << (i % 64);
+      fn(node.marks[i / 64], mask, i);
+      i = stop;
+    }
+  }
+  void set() const {
+    words([&](std::atomic<uint64_t>& word, uint64_t mask, uint64_t i) {
+      if (word.fetch_or(mask) & mask) overlapping_marks(base + i * slot_pages(node.level));
+    });
+  }
+  void clear() const {
+    words([](std::atomic<uint64_t>& word, uint64_t mask, uint64_t) { word.fetch_and(~mask); });
+  }
+};
+
+// The pieces `r` falls into, from the left: fn(piece) -> go on? The nodes along the edges are there (open_edge).
+template <class F>
+bool each_piece(Node& n, Pgoff base, PageRange r, F&& fn) {
   const uint64_t pages = slot_pages(n.level), end_of_node = base.v + kSlots * pages;
   const uint64_t first = r.first > base ? r.first - base : 0;
   const uint64_t end = r.end.v < end_of_node ? r.end - base : kSlots * pages;
   const uint64_t lo = (first + pages - 1) / pages, hi = end / pages;
-  for (uint64_t i = lo; i < hi;) {
-    const uint64_t stop = std::min(hi, (i / 64 + 1) * 64);
-    const uint64_t mask = (stop - i == 64 ? ~uint64_t{0} : (uint64_t{1} << (stop - i)) - 1) << (i % 64);
-    std::atomic<uint64_t>& word = n.marks[i / 64];
-    if (!set) {
-      word.fetch_and(~mask);
-    } else if (word.fetch_or(mask) & mask) {
-      overlapping_marks(base + i * pages);
-    }
-    i = stop;
-  }
   auto below = [&](uint64_t i) {
-    set_marks(*child_of(n.find(static_cast<unsigned>(i))->load()), base + i * pages, r, set);
+    return each_piece(*child_of(n.find(static_cast<unsigned>(i))->load()), base + i * pages, r, fn);
   };
   const bool left = first % pages != 0, right = end % pages != 0;
-  if (left) below(first / pages);
-  if (right && !(left && first / pages == end / pages)) below(end / pages);
+  if (left && !below(first / pages)) return false;
+  if (lo < hi && !fn(Piece{n, base, lo, hi})) return false;
+  return !right || (left && first / pages == end / pages) || below(end / pages);
+}
+
+void clear_marks(Node& root, PageRange r) {
+  each_piece(root, Pgoff(0), r, [](const Piece& p) { return p.clear(), true; });
+}
+
+bool marked_below(const Node& n, uint64_t lo, uint64_t hi) {
+  for (uint64_t i = lo; i < hi; ++i) {
+    if (n.marked(static_cast<unsigned>(i))) return true;
+    if (n.level == kLeaf) continue;
+    Slot* s = const_cast<Node&>(n).find(static_cast<unsigned>(i));
+    const uint64_t w = s ? s->load() : 0;
+    if (is_child(w) && marked_below(*child_of(w), 0, kSlots)) return true;
+  }
+  return false;
+}
+
+// Is a mark set above the piece, in it, or below it?
+bool in_the_way(Node& root, const Piece& p) {
+  const Pgoff page = p.range().first;
+  for (Node* n = &root; n != &p.node;) {
+    const unsigned i = slot_index(page, n->level);
+    if (n->marked(i)) return true;
+    n = child_of(n->find(i)->load());
+  }
+  return marked_below(p.node, p.lo, p.hi);
 }
 
 }  // namespace
@@ -66,14 +109,13 @@ bool LockEntryTree::open_edge(Pgoff edge, Pgoff inside, Wait wait) {
   return true;
 }
 
-std::optional<Marks> LockEntryTree::mark(PageRange r, Wait wait) {
-  if (r.empty()) return Marks{r, true};
+bool LockEntryTree::open_edges(PageRange r, Wait wait) {
+  if (r.empty()) return true;
   if (r.end > kEndOfFile) fail(EFBIG, "page {} is beyond the largest file", r.end.v);
-  if (!open_edge(r.first, r.first, wait) || !open_edge(r.end, r.end - 1, wait)) return std::nullopt;
-  if (!impl_->mark_queue.let_pass(r, wait)) return std::nullopt;
-  set_marks(impl_->root, Pgoff(0), r, true);
-  PMFS_PAUSE_POINT("mark:set_before_drain");
+  return open_edge(r.first, r.first, wait) && open_edge(r.end, r.end - 1, wait);
+}
 
+bool LockEntryTree::drain(PageRange r, Wait wait) {
   bool busy = false;
   walk(&impl_->root, Pgoff(0), r, [&](Slot& slot, Pgoff head, uint64_t word) {
     if (!is_locked(word)) return false;
@@ -84,15 +126,42 @@ std::optional<Marks> LockEntryTree::mark(PageRange r, Wait wait) {
     impl_->wait_for(slot, head);
     return true;  // it may have been split by its owner: what is below it counts too
   });
+  return !busy;
+}
+
+std::optional<Marks> LockEntryTree::mark(PageRange r, Wait wait) {
   const Marks marks{r, true};
-  if (!busy) return marks;
+  if (r.empty()) return marks;
+  if (!open_edges(r, wait) || !impl_->mark_queue.let_pass(r, wait)) return std::nullopt;
+  each_piece(impl_->root, Pgoff(0), r, [](const Piece& p) { return p.set(), true; });
+  PMFS_PAUSE_POINT("mark:set_before_drain");
+  if (drain(r, wait)) return marks;
+  unmark(marks);
+  return std::nullopt;
+}
+
+// A piece is taken whole or not at all, with the mutex of the mark queue held, and one that waits for a piece holds
+// only pieces to the left of it. So whoever it waits for has come further to the right: no cycle.
+std::optional<Marks> LockEntryTree::mark_in_order(PageRange r, Wait wait) {
+  Marks marks{r, true};
+  if (r.empty()) return marks;
+  if (!open_edges(r, wait)) return std::nullopt;
+  const bool all = each_piece(impl_->root, Pgoff(0), r, [&](const Piece& p) {
+    marks.range.end = p.range().first;
+    PMFS_PAUSE_POINT("mark:before_piece");
+    return impl_->mark_queue.take(
+        p.range(), wait, [&] { return in_the_way(impl_->root, p); }, [&] { p.set(); }, impl_->asleep);
+  });
+  if (all) marks.range.end = r.end;
+  PMFS_PAUSE_POINT("mark:set_before_drain");
+  if (all && drain(r, wait)) return marks;
   unmark(marks);
   return std::nullopt;
 }
 
 void LockEntryTree::unmark(const Marks& m) {
   if (!m.held || m.range.empty()) return;
-  set_marks(impl_->root, Pgoff(0), m.range, false);
+  clear_marks(impl_->root, m.range);
   PMFS_PAUSE_POINT("mark:cleared_before_wake");
   impl_->mark_queue.grant(m.range);
 }

@@ -98,14 +98,25 @@ class LockEntryTree {
   // Invalidate side. Exclusive with other mark() of an overlapping range: the caller's range lock. Splits
   // order-9 entries that straddle an edge of `r`. Null when kNoWait and an entry is locked.
   std::optional<Marks> mark(PageRange r, Wait wait);
+  // The same without a range lock: waits for other marks in the way, piece by piece from the left (at most two pieces a
+  // level), holding those it has. Not fair between marks. Null when kNoWait and a mark or a locked entry is there.
+  std::optional<Marks> mark_in_order(PageRange r, Wait wait);
   void unmark(const Marks& m);  // wakes who waits for the range
   bool marked(Pgoff p) const;
 
+  // For schemes that keep faults out by other means than marks. Splits order-9 entries that straddle an edge of `r`;
+  // where that has been done no large entry comes back. False when kNoWait and one is locked.
+  bool open_edges(PageRange r, Wait wait);
+  // Waits until each entry of `r` that is LOCKED now has been unlocked. False when kNoWait and one is.
+  bool drain(PageRange r, Wait wait);
+
   // Calls fn(head, entry) for every present entry that overlaps `r`. Stable only under a mark.
   void for_each(PageRange r, const std::function<void(Pgoff, Entry)>& fn) const;
-  // Same, fn returns the value to store (absent: removed; of the entry's order). Requires a mark over `r`.
+  // Same, fn returns the value to store (absent: removed; of the entry's order). Requires a mark over `r`, or a scheme
+  // that keeps faults out of it.
   void update(PageRange r, const std::function<Entry(Pgoff, Entry)>& fn);
-  // Removes what is in `r`. kMarked: requires a mark. kSteal (broken schemes): locked entries too.
+  // Removes what is in `r`. kMarked: requires a mark, or a scheme that keeps faults out; waits for an entry that is
+  // LOCKED for a moment. kSteal (broken schemes): locked entries too.
   enum class Erase { kMarked, kSteal };
   void erase(PageRange r, Erase how);
 

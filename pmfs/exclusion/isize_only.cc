@@ -14,8 +14,6 @@
 namespace pmfs::exclusion {
 namespace {
 
-constexpr PageRange kWholeInode{Pgoff(0), kEndOfFile};
-
 class IsizeOnlyScheme final : public Scheme {
  public:
   explicit IsizeOnlyScheme(uint64_t ino) : inode_(ino, LockRank::kSchemeLock) {}
@@ -23,18 +21,16 @@ class IsizeOnlyScheme final : public Scheme {
 
   bool enter_fault(PageRange r, Wait wait, FaultTicket* t) override {
     t->range = r;
-    RangeLock::Ticket shared = wait == Wait::kNoWait ? inode_.TryLock(kWholeInode, RangeMode::kShared)
-                                                     : inode_.Lock(kWholeInode, RangeMode::kShared);
-    t->cookie = reinterpret_cast<uint64_t>(shared);
+    RangeLock::Ticket shared = lock_range(inode_, kWholeInode, RangeMode::kShared, wait, nullptr);
+    t->cookie = as_cookie(shared);
     return shared != nullptr;
   }
   // The mistake: what was looked up is trusted after the lock that protected it is gone.
   bool fault_resolved(FaultTicket* t) override {
-    release(t);
+    unlock_cookie(inode_, t);
     return true;
   }
-  void leave_fault(FaultTicket* t) override { release(t); }  // a fault that was not resolved
-  bool fault_checks_size() const override { return true; }
+  void leave_fault(FaultTicket* t) override { unlock_cookie(inode_, t); }  // a fault that was not resolved
 
   bool enter_invalidate(PageRange r, Wait wait, CancelToken* cancel, InvalidateTicket* t) override {
     t->range = r;
@@ -46,12 +42,9 @@ class IsizeOnlyScheme final : public Scheme {
     *t = {};
   }
   LockEntryTree::Erase erase_mode() const override { return LockEntryTree::Erase::kSteal; }
+  unsigned waiters() const override { return inode_.waiters(); }
 
  private:
-  void release(FaultTicket* t) {
-    if (t->cookie) inode_.Unlock(reinterpret_cast<RangeLock::Ticket>(t->cookie));
-    t->cookie = 0;
-  }
   RangeLock inode_;
 };
 

@@ -13,7 +13,7 @@ void MarkQueue::Turn::leave() {
   while (*at != this) at = &(*at)->next_;
   *at = next_;
   granted_ = false;
-  queue_.left_.SignalAll();
+  queue_.changed_.SignalAll();
 }
 
 bool MarkQueue::turn_within(PageRange r) const {
@@ -27,7 +27,7 @@ bool MarkQueue::let_pass(PageRange r, Wait wait) {
   MutexLock l(mutex_);
   while (turn_within(r)) {
     if (wait == Wait::kNoWait) return false;
-    left_.Wait(mutex_);
+    changed_.Wait(mutex_);
   }
   return true;
 }
@@ -39,6 +39,7 @@ void MarkQueue::grant(PageRange r) {
     t->granted_ = true;
     t->cv_.Signal();
   }
+  changed_.SignalAll();
 }
 
 }  // namespace pmfs::exclusion

@@ -62,6 +62,20 @@ class MarkQueue {
 
   // Invalidate side, before its marks are set: waits until nobody has a granted turn in `r`. False: kNoWait.
   bool let_pass(PageRange r, Wait wait);
+  // The same for an invalidate that has no range lock: waits as well until `in_the_way()` is false, then calls `set()`,
+  // both under the mutex, so that marks exclude each other. `asleep` counts it meanwhile.
+  template <class InTheWay, class Set>
+  bool take(PageRange r, Wait wait, InTheWay&& in_the_way, Set&& set, std::atomic<unsigned>& asleep) {
+    MutexLock l(mutex_);
+    while (turn_within(r) || in_the_way()) {
+      if (wait == Wait::kNoWait) return false;
+      ++asleep;
+      changed_.Wait(mutex_);
+      --asleep;
+    }
+    set();
+    return true;
+  }
   // After its marks were cleared: all who wait for a page of `r` get their turn.
   void grant(PageRange r);
 
@@ -69,7 +83,7 @@ class MarkQueue {
   bool turn_within(PageRange r) const REQUIRES(mutex_);
 
   Mutex mutex_{LockRank::kLeaf, "mark queue"};
-  CondVar left_;
+  CondVar changed_;  // a turn was used, a mark was cleared
   Turn* first_ GUARDED_BY(mutex_) = nullptr;
 };
 

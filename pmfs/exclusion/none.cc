@@ -20,7 +20,6 @@ class NoneScheme final : public Scheme {
     t->range = r;
     return true;
   }
-  bool fault_resolved(FaultTicket*) override { return true; }
   void leave_fault(FaultTicket*) override {}
   bool fault_checks_size() const override { return false; }
 
@@ -34,6 +33,7 @@ class NoneScheme final : public Scheme {
     *t = {};
   }
   LockEntryTree::Erase erase_mode() const override { return LockEntryTree::Erase::kSteal; }
+  unsigned waiters() const override { return ranges_.waiters(); }
 
  private:
   RangeLock ranges_;

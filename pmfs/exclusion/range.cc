@@ -24,9 +24,7 @@ class RangeScheme final : public Scheme {
     t->range = r;
     return true;
   }
-  bool fault_resolved(FaultTicket*) override { return true; }
   void leave_fault(FaultTicket*) override {}
-  bool fault_checks_size() const override { return true; }
 
   bool enter_invalidate(PageRange r, Wait wait, CancelToken* cancel, InvalidateTicket* t) override {
     t->range = r;
@@ -45,7 +43,7 @@ class RangeScheme final : public Scheme {
     ranges_.Unlock(t->range_lock);
     *t = {};
   }
-  LockEntryTree::Erase erase_mode() const override { return LockEntryTree::Erase::kMarked; }
+  unsigned waiters() const override { return ranges_.waiters(); }
 
  private:
   LockEntryTree& tree_;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "pmfs/base/error.h"
+#include "pmfs/base/pause.h"
 #include "pmfs/fs/volume.h"
 
 namespace pmfs {
@@ -20,28 +21,52 @@ Pgoff huge_head(Pgoff p) { return Pgoff(p.v & ~(kHugeBlocks - 1)); }
 }  // namespace
 
 BlockRun BlockRun::grab(MountedVolume& v, Inode& i, Pgoff p, uint64_t want, Wait wait, Eof eof) {
-  BlockRun run(v, i);
-  run.entered_ = i.exclusion->enter_fault({p, p + 1}, wait, &run.ticket_);
-  if (!run.entered_ || !run.lock_first(p, want, wait)) return run;
-  // i_size is read with the entry locked: a truncate either waits for this entry or was seen here.
-  if (eof == Eof::kCheck && i.exclusion->fault_checks_size()) {
-    uint64_t pages = i.size_pages();
-    if (p.v >= pages) {
-      run.kind_ = BlockKind::kBeyondEof;
-      run.extent_ = {p, Pfn(0), 0, false};
-      return run;
+  exclusion::FaultTicket ticket;
+  for (;;) {
+    BlockRun run(v, i, ticket);
+    switch (run.attempt(p, want, wait, eof)) {
+      case Attempt::kDone: return run;
+      case Attempt::kAgain: v.counters().retries.add(); break;
+      case Attempt::kSmaller: want = std::min(want, kHugeBlocks - 1); break;
     }
+    ticket = run.give_up();
+    if (wait == Wait::kNoWait && ticket.retries != 0) return run;  // kBusy
+  }
+}
+
+BlockRun::Attempt BlockRun::attempt(Pgoff p, uint64_t want, Wait wait, Eof eof) {
+  entered_ = i_->exclusion->enter_fault({p, p + want}, wait, &ticket_);
+  if (!entered_) return Attempt::kDone;
+  want = std::min(want, ticket_.range.end - p);
+  if (!lock_first(p, want, wait)) return Attempt::kDone;
+  // i_size is read with the entry locked: a truncate either waits for this entry or was seen here.
+  const bool check_size = eof == Eof::kCheck && i_->exclusion->fault_checks_size();
+  const uint64_t pages = check_size ? i_->size_pages() : kEndOfFile.v;
+  if (p.v >= pages) {
+    kind_ = BlockKind::kBeyondEof;
+    extent_ = {p, Pfn(0), 0, false};
+  } else {
     want = std::min(want, pages - p.v);
+    if (!probe(p, locked_.front().value, want)) return Attempt::kSmaller;
+    PMFS_PAUSE_POINT("fault:looked_up");
+    lock_rest(want);
+    confirm_rest();
   }
-  if (!run.probe(p, run.locked_.front().value, want)) {
-    run.unlock_all();
-    run.leave();
-    return grab(v, i, p, std::min(want, kHugeBlocks - 1), wait, eof);  // again with order-0 entries
+  if (!i_->exclusion->fault_locked(&ticket_)) {
+    ++ticket_.retries;
+    return Attempt::kAgain;
   }
-  run.lock_rest(want);
-  if (v.owners_ && run.kind_ != BlockKind::kHole && run.kind_ != BlockKind::kShared)
-    v.owners_->set(i.ino, run.extent_, run.kind_ == BlockKind::kZero);
-  return run;
+  if (v_->owners_ && kind_ > BlockKind::kHole && kind_ != BlockKind::kShared)
+    v_->owners_->set(i_->ino, extent_, kind_ == BlockKind::kZero);
+  return Attempt::kDone;
+}
+
+// Puts back what the attempt has locked, as it was.
+exclusion::FaultTicket BlockRun::give_up() {
+  kind_ = BlockKind::kBusy;
+  unlock_all();
+  leave();
+  return ticket_;
 }
 
 BlockRun::BlockRun(BlockRun&& o) noexcept
@@ -132,6 +157,25 @@ void BlockRun::lock_rest(uint64_t want) {
     next = end_of(e);
   }
   extent_.count = std::min(limit, next) - p;
+}
+
+// The extent map was asked when only the first entry was locked. A page behind it may have lost its block since, all of
+// a punch having gone by before its entry was locked: asked again, now that nothing can change.
+void BlockRun::confirm_rest() {
+  if (zeroed_ || locked_.size() == 1) return;
+  auto now = v_->store().extents(i_->ino, extent_.range(), 1);
+  uint64_t good = end_of(locked_.front()) - extent_.pgoff;
+  if (kind_ == BlockKind::kHole) {
+    good = std::max(good, now.empty() ? extent_.count : now[0].pgoff - extent_.pgoff);
+  } else if (!now.empty() && now[0].pgoff == extent_.pgoff && now[0].pfn == extent_.pfn) {
+    const bool same = now[0].unwritten == (kind_ == BlockKind::kUnwritten) && now[0].shared == (kind_ == BlockKind::kShared);
+    good = std::max(good, same ? now[0].count : 0);
+  }
+  if (good >= extent_.count) return;
+  size_t keep = locked_.size();
+  while (keep > 1 && end_of(locked_[keep - 1]) > extent_.pgoff + good) --keep;
+  unlock_from(keep);
+  extent_.count = std::min(extent_.count, end_of(locked_.back()) - extent_.pgoff);
 }
 
 // Unlocks what lies wholly behind the run and splits a 2 MiB entry of which the run is only a part, so that the

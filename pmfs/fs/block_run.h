@@ -8,7 +8,9 @@
 //   kShared:    run.own(n) before it is written to or mapped -> kWritten: blocks of its own, with the same contents
 //   kUnwritten: run.zero_unwritten() before it is shown to anybody; run.commit() -> kWritten
 //
-// grab() enters the inode's exclusion scheme on the fault side and the destructor leaves it. It unlocks the entries, with the state reached. An uncommitted kFresh goes back to the allocator.
+// grab() enters the inode's exclusion scheme on the fault side, again and again while the scheme says that an
+// invalidate has come between; the destructor unlocks the entries, with the state reached, and leaves the scheme. An
+// uncommitted kFresh goes back to the allocator.
 // Source: fs/dax.c dax_iomap_pte_fault (grab_mapping_entry, iomap_begin, insert, unlock).
 #pragma once
 
@@ -54,15 +56,19 @@ class BlockRun {
   void keep_zero();       // kFresh -> kZero
   void zero_unwritten();  // kUnwritten: the blocks now read as zero
   // To be asked right before the blocks are used: installed in a client or copied. False: an invalidate may have
-  // come between (schemes without lock entries): drop the run and grab again.
+  // come between (no sound scheme says it so late): drop the run and grab again.
   bool resolved() { return i_->exclusion->fault_resolved(&ticket_); }
   void mark_dirty();      // somebody may store through a PTE from now on: fsync flushes these pages
 
  private:
-  BlockRun(MountedVolume& v, Inode& i) : v_(&v), i_(&i) {}
+  BlockRun(MountedVolume& v, Inode& i, const exclusion::FaultTicket& t) : v_(&v), i_(&i), ticket_(t) {}
+  enum class Attempt : uint8_t { kDone, kAgain, kSmaller };  // kSmaller: with order-0 entries
+  Attempt attempt(Pgoff p, uint64_t want, Wait wait, Eof eof);
+  exclusion::FaultTicket give_up();
   void leave();
   bool lock_first(Pgoff p, uint64_t want, Wait wait);
   void lock_rest(uint64_t want);
+  void confirm_rest();
   bool probe(Pgoff p, const exclusion::Entry& e, uint64_t want);
   exclusion::Entry value_for(const exclusion::LockedEntry& e) const;
   void unlock_from(size_t index);

@@ -127,7 +127,7 @@ void MountedVolume::clone_range(Inode& from, uint64_t from_offset, Inode& to, ui
       to.entries.for_each(done, [&](Pgoff, exclusion::Entry e) {
         if (e.zero()) zeros.push_back({e.pfn(), e.pages()});
       });
-      give_back(to, s.removed, zeros, done, BlockEvent::kClone, client);
+      give_back(to, nullptr, s.removed, zeros, done, BlockEvent::kClone, client);
       p = s.next;
     }
     // What was cached says that the source's blocks are its own.

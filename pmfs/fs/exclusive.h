@@ -16,6 +16,7 @@ class Exclusive {
   ~Exclusive() { i_.exclusion->leave_invalidate(&ticket_); }
   Exclusive(const Exclusive&) = delete;
   Exclusive& operator=(const Exclusive&) = delete;
+  exclusion::InvalidateTicket& ticket() { return ticket_; }
 
  private:
   Inode& i_;

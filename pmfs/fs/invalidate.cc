@@ -54,7 +54,7 @@ void MountedVolume::invalidate(Inode& i, PageRange pages, PageRange whole, std::
     if (new_size) i.set_size(*new_size);
     edges();
     PMFS_PAUSE_POINT("invalidate:before_zap");
-    give_back(i, removed, zeros, whole, what, client);
+    give_back(i, &exclusive.ticket(), removed, zeros, whole, what, client);
     PMFS_PAUSE_POINT("invalidate:done");
   }
   counters_.invalidates.add();
@@ -76,10 +76,11 @@ void MountedVolume::split_edges(Inode& i, PageRange pages, PageRange whole, Wait
 }
 
 // Zap, then forget, then free; in this order, or a PTE could outlive the ownership of its block.
-void MountedVolume::give_back(Inode& i, const meta::Removed& removed, const std::vector<Extent>& zeros, PageRange whole,
-                       BlockEvent what, uint64_t client) {
+void MountedVolume::give_back(Inode& i, exclusion::InvalidateTicket* ticket, const meta::Removed& removed,
+                       const std::vector<Extent>& zeros, PageRange whole, BlockEvent what, uint64_t client) {
   Stuck s{removed.id, removed.extents, zeros};
   bool zapped = try_zap(s);
+  if (ticket) i.exclusion->unmapped(ticket);
   PMFS_PAUSE_POINT("invalidate:before_free");
   i.entries.erase(whole, i.exclusion->erase_mode());
   uint64_t zero_count = 0;

@@ -94,7 +94,7 @@ bool MountedVolume::evacuate(Inode& i, PageRange r, BlockEvent what, uint64_t cl
         throw;
       }
       if (owners_) owners_->set(i.ino, fresh, false);
-      give_back(i, old, {}, fresh.range(), what, client);
+      give_back(i, nullptr, old, {}, fresh.range(), what, client);
       done += to.count;
     }
   }
@@ -136,7 +136,7 @@ void MountedVolume::shift(Inode& i, PageRange rest, PageRange moving, uint64_t n
     }
     i.set_size(new_size);
     PMFS_PAUSE_POINT("shift:before_zap");
-    give_back(i, removed, zeros, rest, what, client);
+    give_back(i, &exclusive.ticket(), removed, zeros, rest, what, client);
     if (owners_) {
       for (const FileExtent& e : store_->extents(i.ino, rest, SIZE_MAX)) owners_->set(i.ino, e, false);
     }

@@ -159,7 +159,7 @@ void MountedVolume::evict(Inode& i) {
       i.placement.release(all);
     }
     try {
-      give_back(i, {}, zeros, all, BlockEvent::kEvict, 0);
+      give_back(i, &t, {}, zeros, all, BlockEvent::kEvict, 0);
     } catch (...) {
       i.exclusion->leave_invalidate(&t);
       throw;
@@ -184,29 +184,37 @@ uint64_t MountedVolume::reclaim() {
     other->entries.for_each({Pgoff(0), kEndOfFile}, [&](Pgoff head, exclusion::Entry e) {
       if (e.zero()) zero.push_back(head);
     });
-    for (Pgoff p : zero) {
-      exclusion::LockedEntry e = other->entries.lock(p, 0, Wait::kNoWait);
-      if (!e) continue;
-      exclusion::Entry now = e.value;
-      if (now.zero()) {
-        Extent x{now.pfn(), now.pages()};
-        try {
-          region_->zap(x);
-          if (owners_) {
-            owners_->record(BlockEvent::kReclaim, 0, other->ino, e.head, x);
-            owners_->clear(x);
-          }
-          store_->unreserve(x);
-          other->zero_blocks.fetch_sub(x.count);
-          counters_.zero_blocks.sub(x.count);
-          freed += x.count;
-          now = {};
-        } catch (const Error&) {  // can't be zapped: it stays what it is
-        }
-      }
-      other->entries.unlock(e, now);
-    }
+    for (Pgoff p : zero) freed += reclaim_zero(*other, p);
   }
+  return freed;
+}
+
+// As a fault of that page, so that no invalidate has the same zero block in its hands.
+uint64_t MountedVolume::reclaim_zero(Inode& i, Pgoff p) {
+  exclusion::FaultTicket t;
+  if (!i.exclusion->enter_fault({p, p + 1}, Wait::kNoWait, &t)) return 0;
+  uint64_t freed = 0;
+  if (exclusion::LockedEntry e = i.entries.lock(p, 0, Wait::kNoWait)) {
+    exclusion::Entry now = e.value;
+    if (now.zero() && i.exclusion->fault_locked(&t)) {
+      Extent x{now.pfn(), now.pages()};
+      try {
+        region_->zap(x);
+        if (owners_) {
+          owners_->record(BlockEvent::kReclaim, 0, i.ino, e.head, x);
+          owners_->clear(x);
+        }
+        store_->unreserve(x);
+        i.zero_blocks.fetch_sub(x.count);
+        counters_.zero_blocks.sub(x.count);
+        freed = x.count;
+        now = {};
+      } catch (const Error&) {  // can't be zapped: it stays what it is
+      }
+    }
+    i.entries.unlock(e, now);
+  }
+  i.exclusion->leave_fault(&t);
   return freed;
 }
 

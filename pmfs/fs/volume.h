@@ -164,8 +164,10 @@ class MountedVolume {
   void invalidate(Inode& i, PageRange pages, PageRange whole, std::optional<uint64_t> new_size, Wait wait,
                   BlockEvent what, uint64_t client, const std::function<void()>& edges);
   void split_edges(Inode& i, PageRange pages, PageRange whole, Wait wait);
-  void give_back(Inode& i, const meta::Removed& removed, const std::vector<Extent>& zeros, PageRange whole,
-                 BlockEvent what, uint64_t client);
+  // `ticket`: of the operation whose last zap this is; null if another follows.
+  void give_back(Inode& i, exclusion::InvalidateTicket* ticket, const meta::Removed& removed,
+                 const std::vector<Extent>& zeros, PageRange whole, BlockEvent what, uint64_t client);
+  uint64_t reclaim_zero(Inode& i, Pgoff p);
   bool try_zap(const Stuck& s);
   void finish(Stuck& s);
   void finish_zapped();

@@ -47,4 +47,41 @@ inline void put(LockEntryTree& t, uint64_t page, uint64_t pfn, unsigned order = 
   t.unlock(e, Entry::make(Pfn(pfn), order, flags));
 }
 
+// An inode under a scheme, and a fault on it as the file system makes it.
+struct SchemeInode {
+  explicit SchemeInode(const SchemeInfo& s, uint64_t ino = 1) : tree(ino), scheme(s.make(tree, ino)) {}
+  unsigned waiters() const { return tree.waiters() + scheme->waiters(); }
+  LockEntryTree tree;
+  std::unique_ptr<Scheme> scheme;
+};
+
+struct Fault {
+  Fault(SchemeInode& i, uint64_t page) : inode(i), page_(page) {}
+  // Up to where blocks may be allocated. False (kNoWait): nothing is left behind.
+  bool begin(Wait wait = Wait::kBlock) {
+    for (;;) {
+      const bool entered = inode.scheme->enter_fault(pages(page_, page_ + 1), wait, &ticket);
+      if (entered) entry = inode.tree.lock(Pgoff(page_), 0, wait);
+      if (entered && entry && inode.scheme->fault_locked(&ticket)) return true;
+      if (entry) inode.tree.unlock(entry, entry.value);
+      entry = {};
+      if (entered) inode.scheme->leave_fault(&ticket);
+      if (wait == Wait::kNoWait) return false;
+      ++ticket.retries;
+    }
+  }
+  void resolved() { inode.scheme->fault_resolved(&ticket); }
+  bool end(Entry v) {
+    const bool ours = inode.tree.unlock(entry, v);
+    inode.scheme->leave_fault(&ticket);
+    return ours;
+  }
+  SchemeInode& inode;
+  FaultTicket ticket;
+  LockedEntry entry;
+
+ private:
+  const uint64_t page_;
+};
+
 }  // namespace pmfs::exclusion

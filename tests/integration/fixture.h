@@ -49,6 +49,11 @@ class Manager {
   }
   // The inode while some client has it open.
   std::shared_ptr<Inode> inode(const char* file) { return volume().peek(volume().lookup(file)); }
+  // Threads asleep at an entry or in the exclusion scheme of a file.
+  unsigned waiters(const char* file) {
+    auto i = inode(file);
+    return i ? i->entries.waiters() + i->exclusion->waiters() : 0;
+  }
   // Until no session is left and what they held is given back.
   bool all_gone() {
     for (int i = 0; i < 2000; ++i) {
@@ -76,9 +81,10 @@ inline server::ServerOptions with_pagers(unsigned n = 4) {
   return o;
 }
 
-inline server::ServerOptions broken(const char* scheme) {
+// Sound or not.
+inline server::ServerOptions with_scheme(std::string_view scheme) {
   server::ServerOptions o;
-  o.exclusion = scheme;
+  o.exclusion = std::string(scheme);
   o.allow_broken = true;
   o.pagers = 4;
   return o;
