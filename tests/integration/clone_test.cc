@@ -19,7 +19,7 @@ std::string at(unsigned page) { return std::to_string(page * 4096); }
 struct Clone {
   Manager m;
   std::unique_ptr<ClientProcess> a, b;
-  explicit Clone(const char* scheme = "range") : m(broken(scheme)), a(m.client()), b(m.client()) {
+  explicit Clone(const char* scheme = "range") : m(with_scheme(scheme)), a(m.client()), b(m.client()) {
     for (auto* c : {a.get(), b.get()}) {
       c->ok("open f /f rwc");
       c->ok("open g /g rwc");

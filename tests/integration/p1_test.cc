@@ -90,7 +90,7 @@ TEST_CASE("interleaving 4: a whole punch between the lookup and the locking of w
     Race r(s);
     auto i = r.m.inode("/f");
     for (uint64_t p = 0; p < 256; ++p) {  // as after a mount: nothing is cached, the extent map is asked
-      exclusion::LockedEntry e = i->entries.lock(Pgoff(p), 0, Wait::kNoWait);
+      exclusion::LockedEntry e = i->entries.lock(Pgoff(p), 0, Wait::kBlock);
       REQUIRE(e);
       i->entries.unlock(e, exclusion::Entry{});
     }
