@@ -21,9 +21,9 @@ struct Held {
 };
 
 // A plain array, so that a lock taken by another thread_local's destructor at thread exit still finds it alive.
-// The depth covers a fault-around that holds every entry of 2 MiB.
+// The depth covers the largest fault-around, with an entry for each page.
 struct Stack {
-  static constexpr unsigned kDepth = 1024;
+  static constexpr unsigned kDepth = 4096 + 256;
   Held held[kDepth];
   unsigned count;
 };

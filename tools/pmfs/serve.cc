@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include <fcntl.h>
 #include <signal.h>
@@ -23,10 +24,13 @@
 namespace pmfs::cli {
 namespace {
 
+constexpr unsigned kBrokenJitter = 200;
+
 struct Options {
   server::ServerOptions server;
   std::string dir, socket_mode = "0600";
   int ready_fd = -1;
+  std::optional<unsigned> jitter;
   bool verbose = false;
 };
 
@@ -111,6 +115,9 @@ void serve(const Context& c, Options& o) {
   spdlog::set_default_logger(log);
   handle_signals();
   raise_descriptor_limit();
+  // A broken scheme is run to be caught, however few threads the machine runs at once.
+  const exclusion::SchemeInfo* scheme = exclusion::find_scheme(o.server.exclusion);
+  o.server.jitter = o.jitter.value_or(scheme != nullptr && !scheme->sound ? kBrokenJitter : 0);
   if (o.server.jitter != 0) spdlog::warn("jitter is on: one thread in {} sleeps at pause points", o.server.jitter);
   {
     server::Server s(o.server);
@@ -157,8 +164,9 @@ void add_serve(CLI::App& app, Context& c) {
   cmd->add_flag("--torture-allow-broken", o->server.allow_broken, "accept schemes that are broken on purpose");
   cmd->add_flag("--canary", o->server.canary, "fill freed blocks with a pattern and check it at reuse");
   cmd->add_flag("--trace", o->server.trace, "remember the last operations on every block");
-  cmd->add_option("--jitter", o->server.jitter, "at a pause point one thread in N sleeps up to 50 us; 0: none")
-      ->capture_default_str();
+  cmd->add_option("--jitter", o->jitter,
+                  fmt::format("at a pause point one thread in N sleeps up to 50 us; 0: none, the default but for broken "
+                              "schemes: {}", kBrokenJitter));
   cmd->add_flag("-v,--verbose", o->verbose, "log more");
 }
 

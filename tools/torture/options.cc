@@ -73,7 +73,7 @@ int parse_options(int argc, char** argv, Options* o) {
   app.add_option("--stops", o->stops, "clients stopped for a while a second")->check(CLI::Range(0.0, 1000.0))->capture_default_str();
   app.add_option("--pagers", o->pagers, "fault threads of our own manager")->check(CLI::Range(1u, 64u))->capture_default_str();
   app.add_option("--workers", o->workers, "request threads of our own manager")->check(CLI::Range(1u, 256u))->capture_default_str();
-  app.add_option("--jitter", o->jitter, "the manager's threads pause, one in N, where a race might hide")->capture_default_str();
+  app.add_option("--jitter", o->jitter, "the manager's threads pause, one in N, where a race might hide; 0: as pmfs serve does")->capture_default_str();
   app.add_flag("--json", o->json, "print one JSON object at the end");
   app.add_flag("--quiet", o->quiet, "no progress line");
   app.add_flag("--keep-going", o->keep_going, "don't stop at the first violation");
