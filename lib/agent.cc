@@ -217,6 +217,8 @@ int Agent::map_into_place(const proto::AgentCommand& c, int fd, uint64_t mode) {
   if (tmp == -1) return errno;
   int err = 0;
   if (syscall(SYS_madvise, tmp, c.length, MADV_DONTFORK) != 0) err = errno;
+  // A zap need not tell the page cache which pages were used: there is no reclaim to mislead (vma_has_recency()).
+  syscall(SYS_madvise, tmp, c.length, MADV_RANDOM);
   if (err == 0) {
     uffdio_register reg{};
     reg.range.start = static_cast<uint64_t>(tmp);

@@ -15,8 +15,8 @@ namespace pmfs {
 namespace {
 constexpr size_t kMaxQueue = 1 << 16;      // beyond it a block is zeroed when it is used
 // While blocks are being freed the thread looks by itself, so that no invalidate pays for waking it.
-constexpr std::chrono::milliseconds kLook{1};
-constexpr unsigned kIdleLooks = 50;
+constexpr std::chrono::milliseconds kLook{5};
+constexpr unsigned kIdleLooks = 20;
 constexpr uint64_t kChunk = kHugeBlocks;   // reserved at a time: what an allocation may miss meanwhile
 }  // namespace
 
