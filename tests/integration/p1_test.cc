@@ -46,6 +46,15 @@ void under_every_scheme(std::initializer_list<std::string_view> caught, F&& f) {
   }
 }
 
+// A broken scheme may or may not be caught there.
+template <class F>
+void under_every_sound_scheme(F&& f) {
+  for (const exclusion::SchemeInfo& s : exclusion::schemes()) {
+    INFO(s.name);
+    if (s.sound) CHECK_FALSE(f(s.name));
+  }
+}
+
 // A's access stops at `point` with the old block in its hand; B's operation runs against it. Has A then a PTE on a block
 // that belongs to nobody?
 bool fault_against(std::string_view scheme, const char* point, const std::string& access, const std::string& op) {
@@ -86,7 +95,7 @@ TEST_CASE("interleaving 4: fault-around reaches into a range that is being punch
 }
 
 TEST_CASE("interleaving 4: a whole punch between the lookup and the locking of what fault-around adds", "[p1]") {
-  under_every_scheme({}, [](std::string_view s) {
+  under_every_sound_scheme([](std::string_view s) {
     Race r(s);
     auto i = r.m.inode("/f");
     for (uint64_t p = 0; p < 256; ++p) {  // as after a mount: nothing is cached, the extent map is asked

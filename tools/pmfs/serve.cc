@@ -117,7 +117,8 @@ void serve(const Context& c, Options& o) {
   raise_descriptor_limit();
   // A broken scheme is run to be caught, however few threads the machine runs at once.
   const exclusion::SchemeInfo* scheme = exclusion::find_scheme(o.server.exclusion);
-  o.server.jitter = o.jitter.value_or(scheme != nullptr && !scheme->sound ? kBrokenJitter : 0);
+  const bool broken = o.server.allow_broken && scheme != nullptr && !scheme->sound;
+  o.server.jitter = o.jitter.value_or(broken ? kBrokenJitter : 0);
   if (o.server.jitter != 0) spdlog::warn("jitter is on: one thread in {} sleeps at pause points", o.server.jitter);
   {
     server::Server s(o.server);
