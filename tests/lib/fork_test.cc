@@ -148,14 +148,15 @@ TEST_CASE("a dead manager stalls faults: they are not answered with zeros") {
     std::atomic<int> touching, touched, calls_failed;
   };
   auto* shared = static_cast<Shared*>(mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
-  test::FakeManager m([](const proto::Request& r, std::byte*, proto::Reply& reply) {
-    if (r.op == static_cast<uint16_t>(proto::Op::kOpen)) reply.handle = 1;
-    if (r.op == static_cast<uint16_t>(proto::Op::kMap)) reply.v0 = 1;
-    return true;
-  });
+  // The fork comes before the manager's thread: a sanitizer's allocator does not survive one beside a busy thread.
+  int to_child[2];
+  REQUIRE(pipe(to_child) == 0);
   const pid_t pid = fork();
   if (pid == 0) {
-    Volume v(m.path());
+    close(to_child[1]);
+    std::string path;
+    for (char c; read(to_child[0], &c, 1) == 1;) path += c;
+    Volume v(path);
     File f = v.open("/f", O_RDWR);
     Mapping map = f.map(0, 4 * kPage);
     std::thread t([&] {
@@ -172,6 +173,14 @@ TEST_CASE("a dead manager stalls faults: they are not answered with zeros") {
       usleep(10'000);
     }
   }
+  close(to_child[0]);
+  test::FakeManager m([](const proto::Request& r, std::byte*, proto::Reply& reply) {
+    if (r.op == static_cast<uint16_t>(proto::Op::kOpen)) reply.handle = 1;
+    if (r.op == static_cast<uint16_t>(proto::Op::kMap)) reply.v0 = 1;
+    return true;
+  });
+  REQUIRE(write(to_child[1], m.path().data(), m.path().size()) == static_cast<ssize_t>(m.path().size()));
+  close(to_child[1]);
   while (shared->touching == 0) usleep(1000);
   usleep(100'000);
   CHECK(shared->touched == 0);
