@@ -22,6 +22,14 @@ proto::Request file_request(const std::shared_ptr<Session>& session, proto::Op o
   return r;
 }
 
+void call_with_range(const std::shared_ptr<Session>& session, proto::Op op, uint32_t handle, uint64_t offset,
+                     uint64_t length, bool no_wait) {
+  proto::Request r = file_request(session, op, handle, no_wait);
+  r.a0 = offset;
+  r.a1 = length;
+  session->call(r);
+}
+
 }  // namespace
 
 // --- Mapping
@@ -160,17 +168,11 @@ void File::truncate(uint64_t size, bool no_wait) {
 }
 
 void File::punch(uint64_t offset, uint64_t length, bool no_wait) {
-  proto::Request r = file_request(session_, proto::Op::kPunch, handle_, no_wait);
-  r.a0 = offset;
-  r.a1 = length;
-  session_->call(r);
+  call_with_range(session_, proto::Op::kPunch, handle_, offset, length, no_wait);
 }
 
 void File::zero_range(uint64_t offset, uint64_t length, bool no_wait) {
-  proto::Request r = file_request(session_, proto::Op::kZeroRange, handle_, no_wait);
-  r.a0 = offset;
-  r.a1 = length;
-  session_->call(r);
+  call_with_range(session_, proto::Op::kZeroRange, handle_, offset, length, no_wait);
 }
 
 void File::preallocate(uint64_t offset, uint64_t length, bool keep_size) {
@@ -182,17 +184,11 @@ void File::preallocate(uint64_t offset, uint64_t length, bool keep_size) {
 }
 
 void File::collapse(uint64_t offset, uint64_t length, bool no_wait) {
-  proto::Request r = file_request(session_, proto::Op::kCollapse, handle_, no_wait);
-  r.a0 = offset;
-  r.a1 = length;
-  session_->call(r);
+  call_with_range(session_, proto::Op::kCollapse, handle_, offset, length, no_wait);
 }
 
 void File::insert(uint64_t offset, uint64_t length, bool no_wait) {
-  proto::Request r = file_request(session_, proto::Op::kInsert, handle_, no_wait);
-  r.a0 = offset;
-  r.a1 = length;
-  session_->call(r);
+  call_with_range(session_, proto::Op::kInsert, handle_, offset, length, no_wait);
 }
 
 uint64_t File::seek_data(uint64_t offset) {

@@ -9,9 +9,11 @@
 
 #include "pmfs/base/error.h"
 #include "pmfs/fs/inode_ref.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temp_dir.h"
 
 using namespace pmfs;
+using test::error_of;
 
 namespace {
 
@@ -47,16 +49,6 @@ struct Fixture {
     REQUIRE(s.blocks_total == s.blocks_used + s.blocks_free + s.blocks_reserved + s.blocks_deferred);
   }
 };
-
-template <class F>
-int error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.err();
-  }
-  return 0;
-}
 
 }  // namespace
 

@@ -9,9 +9,11 @@
 
 #include "pmfs/base/error.h"
 #include "pmfs/fs/inode_ref.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temp_dir.h"
 
 using namespace pmfs;
+using test::error_of;
 
 namespace {
 
@@ -29,16 +31,6 @@ struct Fixture {
   }
   Ino make(const char* p, int flags = O_RDWR | O_CREAT) { return InodeRef{*v, v->open(p, flags, 0644, 0, 0)}->ino; }
 };
-
-template <class F>
-int error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.err();
-  }
-  return 0;
-}
 
 }  // namespace
 

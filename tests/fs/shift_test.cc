@@ -11,9 +11,11 @@
 #include "pmfs/base/error.h"
 #include "pmfs/base/pause.h"
 #include "pmfs/fs/inode_ref.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temp_dir.h"
 
 using namespace pmfs;
+using test::error_of;
 
 namespace {
 
@@ -39,16 +41,6 @@ struct Fixture {
     REQUIRE(s.blocks_total == s.blocks_used + s.blocks_free + s.blocks_reserved + s.blocks_deferred);
   }
 };
-
-template <class F>
-int error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.err();
-  }
-  return 0;
-}
 
 std::vector<uint8_t> read(MountedVolume& v, Inode& i, uint64_t off, size_t n) {
   std::vector<uint8_t> out(n);

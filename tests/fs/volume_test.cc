@@ -15,9 +15,11 @@
 #include "pmfs/base/sys.h"
 #include "pmfs/fs/block_run.h"
 #include "pmfs/fs/inode_ref.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temp_dir.h"
 
 using namespace pmfs;
+using test::error_of;
 
 namespace {
 
@@ -52,16 +54,6 @@ struct Fixture {
 
 bool uniform(const std::vector<std::byte>& b, uint8_t value) {
   return std::all_of(b.begin(), b.end(), [&](std::byte x) { return x == std::byte{value}; });
-}
-
-template <class F>
-int error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.err();
-  }
-  return 0;
 }
 
 }  // namespace

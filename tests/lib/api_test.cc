@@ -10,8 +10,10 @@
 #include "pmfs/pmfs.h"
 #include "pmfs/pmfs.hpp"
 #include "tests/lib/real_manager.h"
+#include "tests/support/error_of.h"
 
 using namespace pmfs;
+using test::error_of;
 
 namespace {
 
@@ -21,16 +23,6 @@ std::vector<std::byte> pattern(size_t n, unsigned seed) {
   std::vector<std::byte> v(n);
   for (size_t i = 0; i < n; ++i) v[i] = static_cast<std::byte>((i * 31 + i / 4096 + seed) & 255);
   return v;
-}
-
-template <class F>
-int error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.err();
-  }
-  return 0;
 }
 
 }  // namespace

@@ -9,20 +9,12 @@
 #include "pmfs/pmfs.h"
 #include "pmfs/pmfs.hpp"
 #include "tests/lib/real_manager.h"
+#include "tests/support/error_of.h"
 
 using namespace pmfs;
+using test::error_of;
 
 namespace {
-
-template <class F>
-int error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.err();
-  }
-  return 0;
-}
 
 std::vector<std::byte> bytes(size_t n) {
   std::vector<std::byte> v(n);

@@ -5,23 +5,13 @@
 
 #include "pmfs/base/error.h"
 #include "pmfs/meta/store.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temp_dir.h"
 
 namespace pmfs::meta::test {
 
+using pmfs::test::error_of;
 using pmfs::test::TempDir;
-
-// The errno of the Error that f throws; 0 if it throws none.
-template <class F>
-int error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    INFO(e.what());
-    return e.err();
-  }
-  return 0;
-}
 
 template <class F>
 std::string message_of(F&& f) {

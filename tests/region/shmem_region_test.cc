@@ -12,9 +12,11 @@
 #include "pmfs/base/error.h"
 #include "pmfs/base/sys.h"
 #include "pmfs/region/region.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temp_dir.h"
 
 using namespace pmfs;
+using test::error_of;
 
 namespace {
 
@@ -34,16 +36,6 @@ struct Fixture {
     return true;
   }
 };
-
-template <class F>
-int error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.err();
-  }
-  return 0;
-}
 
 bool present(const void* p) {
   unsigned char v = 0;
