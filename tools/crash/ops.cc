@@ -19,14 +19,18 @@ namespace {
 struct Grammar {
   Op::Kind kind;
   const char* name;
-  const char* arguments;  // p path, o other path, n offset, b bytes
+  const char* arguments;  // p path, o other path, n offset, t offset in the other, b bytes
 };
 constexpr Grammar kGrammar[] = {
     {Op::kCreate, "create", "p"},       {Op::kMkdir, "mkdir", "p"},          {Op::kUnlink, "unlink", "p"},
     {Op::kRmdir, "rmdir", "p"},         {Op::kRename, "rename", "po"},       {Op::kWrite, "write", "pnb"},
     {Op::kAppend, "append", "pb"},      {Op::kStorePersist, "store", "pnb"}, {Op::kStoreFsync, "storesync", "pnb"},
     {Op::kTruncate, "truncate", "pb"},  {Op::kPunch, "punch", "pnb"},        {Op::kZeroRange, "zero", "pnb"},
-    {Op::kPreallocate, "alloc", "pnb"}, {Op::kChmod, "chmod", "pb"},
+    {Op::kPreallocate, "alloc", "pnb"}, {Op::kChmod, "chmod", "pb"},         {Op::kLink, "link", "po"},
+    {Op::kSymlink, "symlink", "po"},    {Op::kRenameNew, "rename-new", "po"}, {Op::kExchange, "exchange", "po"},
+    {Op::kCollapse, "collapse", "pnb"}, {Op::kInsert, "insert", "pnb"},      {Op::kClone, "clone", "pnotb"},
+    {Op::kCopy, "copy", "pnotb"},       {Op::kSetXattr, "setxattr", "pob"},  {Op::kRemoveXattr, "rmxattr", "po"},
+    {Op::kQuota, "quota", "nb"},
 };
 
 const Grammar& grammar_of(Op::Kind k) {
@@ -61,8 +65,18 @@ void data_op(MountedVolume& v, const Op& op, uint8_t value) {
     case Op::kPunch: v.punch(*i, op.offset, op.bytes); break;
     case Op::kZeroRange: v.zero_range(*i, op.offset, op.bytes); break;
     case Op::kPreallocate: v.preallocate(*i, op.offset, op.bytes, false); break;
+    case Op::kCollapse: v.collapse(*i, op.offset, op.bytes); break;
+    case Op::kInsert: v.insert(*i, op.offset, op.bytes); break;
     default: store(v, *i, op, value);
   }
+}
+
+void two_files(MountedVolume& v, const Op& op) {
+  InodeRef from(v, v.open(op.path, O_RDWR, 0, 0, 0)), to(v, v.open(op.other, O_RDWR, 0, 0, 0));
+  if (op.kind == Op::kClone)
+    v.clone_range(*from, op.offset, *to, op.other_offset, op.bytes);
+  else
+    v.copy_range(*from, op.offset, *to, op.other_offset, op.bytes);
 }
 
 }  // namespace
@@ -74,6 +88,7 @@ std::string text_of(const Op& op) {
     if (*a == 'p') s += " " + op.path;
     if (*a == 'o') s += " " + op.other;
     if (*a == 'n') s += fmt::format(" {}", op.offset);
+    if (*a == 't') s += fmt::format(" {}", op.other_offset);
     if (*a == 'b') s += fmt::format(" {}", op.bytes);
   }
   return s;
@@ -103,7 +118,7 @@ Workload parse_workload(const std::string& text) {
         (*a == 'p' ? op.path : op.other) = word;
         continue;
       }
-      uint64_t& number = *a == 'n' ? op.offset : op.bytes;
+      uint64_t& number = *a == 'n' ? op.offset : *a == 't' ? op.other_offset : op.bytes;
       auto [end, ec] = std::from_chars(word.data(), word.data() + word.size(), number);
       if (ec != std::errc() || end != word.data() + word.size()) fail(EINVAL, "workload: '{}' is no number", word);
     }
@@ -125,6 +140,17 @@ void run_op(MountedVolume& v, const Op& op, uint8_t value) {
       case Op::kUnlink: v.unlink(op.path); break;
       case Op::kRmdir: v.rmdir(op.path); break;
       case Op::kRename: v.rename(op.path, op.other); break;
+      case Op::kLink: v.link(op.path, op.other); break;
+      case Op::kSymlink: v.symlink(op.path, op.other); break;
+      case Op::kRenameNew: v.rename(op.path, op.other, meta::kRenameNoReplace); break;
+      case Op::kExchange: v.rename(op.path, op.other, meta::kRenameExchange); break;
+      case Op::kClone:
+      case Op::kCopy: two_files(v, op); break;
+      case Op::kSetXattr:
+        v.store().set_xattr(v.lookup(op.path), op.other, std::vector<std::byte>(op.bytes, std::byte{value}), 0, {});
+        break;
+      case Op::kRemoveXattr: v.store().remove_xattr(v.lookup(op.path), op.other, {}); break;
+      case Op::kQuota: v.set_quota(meta::QuotaKind::kUser, static_cast<uint32_t>(op.offset), op.bytes, op.bytes); break;
       case Op::kChmod: v.store().set_mode(v.lookup(op.path), static_cast<uint32_t>(op.bytes), 3, 4); break;
       default: data_op(v, op, value);
     }
@@ -141,7 +167,12 @@ Partial partial_of(const Op& op) {
     case Op::kTruncate:
     case Op::kPunch:
     case Op::kZeroRange:
-    case Op::kPreallocate: return {op.path};
+    case Op::kPreallocate: return {op.path, {}, false};
+    // Pages that a client may have mapped get other blocks first, which changes ctime only.
+    case Op::kCollapse:
+    case Op::kInsert: return {op.path, {}, true};
+    case Op::kClone: return {op.other, op.path, true};
+    case Op::kCopy: return {op.other, {}, false};
     default: return {};
   }
 }

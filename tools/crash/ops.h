@@ -11,14 +11,17 @@ namespace pmfs::crash {
 struct Op {
   enum Kind : uint8_t {
     kCreate, kMkdir, kUnlink, kRmdir, kRename,     // names
+    kLink, kSymlink, kRenameNew, kExchange,
     kWrite, kAppend,                               // data through the manager
     kStorePersist, kStoreFsync,                    // stores to a mapping
     kTruncate, kPunch, kZeroRange, kPreallocate,   // size and holes
-    kChmod,
+    kCollapse, kInsert,                            // what is behind moves
+    kClone, kCopy,                                 // from one file to another
+    kChmod, kSetXattr, kRemoveXattr, kQuota,       // attributes; limits of a user
   };
   Kind kind = kCreate;
-  std::string path, other;      // other: the new name
-  uint64_t offset = 0, bytes = 0;  // or the size, or the mode
+  std::string path, other;  // other: the new name, the target, the attribute's name
+  uint64_t offset = 0, other_offset = 0, bytes = 0;  // bytes: or the size, the mode, a limit
 };
 using Workload = std::vector<Op>;
 

@@ -26,6 +26,11 @@ NodeState node_of(MountedVolume& v, const meta::InodeAttr& a) {
   n.mtime_ns = a.mtime_ns;
   n.ctime_ns = a.ctime_ns;
   n.btime_ns = a.btime_ns;
+  for (const std::string& x : v.store().list_xattrs(a.ino, {})) n.xattrs[x] = v.store().get_xattr(a.ino, x, {});
+  if (S_ISLNK(a.mode)) {
+    const std::string target = v.store().readlink(a.ino);
+    for (char c : target) n.data.push_back(static_cast<std::byte>(c));
+  }
   if (!S_ISREG(a.mode)) return n;
   if (a.size > kLargest) fail(EFBIG, "inode {}: {} bytes: no workload makes such a file", n.ino, a.size);
   n.data.resize(a.size);
@@ -56,11 +61,14 @@ std::string first_difference(const VolumeState& found, const VolumeState& wanted
     if (f.nlink != n.nlink) return fmt::format("{} has nlink {}, not {}", path, f.nlink, n.nlink);
     if (f.mode != n.mode || f.uid != n.uid || f.gid != n.gid) return fmt::format("{} has other attributes", path);
     auto at = std::mismatch(f.data.begin(), f.data.end(), n.data.begin()).first - f.data.begin();
-    if (f.data != n.data) {
+    if (f.data != n.data && f.data.size() == n.data.size()) {
       auto k = static_cast<size_t>(at);
       return fmt::format("{} has {:#04x} at offset {}, not {:#04x}", path, static_cast<unsigned>(f.data[k]), k,
                          static_cast<unsigned>(n.data[k]));
     }
+    if (f.data != n.data) return fmt::format("{} leads elsewhere", path);
+    if (f.xattrs != n.xattrs) return fmt::format("{} has other extended attributes", path);
+    if (f.quotas != n.quotas) return std::string("the quotas are others");
     return fmt::format("{} has other times", path);
   }
   for (const auto& [path, n] : found)
@@ -72,7 +80,13 @@ std::byte at(const NodeState& n, size_t k) { return k < n.data.size() ? n.data[k
 
 // The file of a partial operation, against what it was and is to be.
 std::optional<std::string> judge_file(const std::string& path, const NodeState& f, const NodeState& a,
-                                      const NodeState& b) {
+                                      const NodeState& b, bool whole) {
+  if (f.ino != a.ino || f.mode != a.mode || f.uid != a.uid || f.gid != a.gid || f.nlink != a.nlink ||
+      f.btime_ns != a.btime_ns || f.xattrs != a.xattrs) {
+    return path + " has other attributes";
+  }
+  if (f.ctime_ns < a.ctime_ns || f.ctime_ns > b.ctime_ns) return path + " has a ctime of no operation";
+  if (whole && f.data != a.data && f.data != b.data) return path + " holds neither the old nor the new contents";
   bool grows = b.size > a.size;
   if (f.size != a.size && f.size != b.size && !(grows && f.size > a.size && f.size < b.size)) {
     return fmt::format("{} has {} bytes, neither {} nor {}", path, f.size, a.size, b.size);
@@ -98,6 +112,9 @@ std::optional<std::string> judge_file(const std::string& path, const NodeState& 
 VolumeState read_state(MountedVolume& v) {
   VolumeState out;
   out["/"] = node_of(v, v.store().getattr(kRootIno));
+  for (const meta::Quota& q : v.store().quotas())  // the limits: what is used changes in steps, and fsck checks it
+    out["/"].quotas.push_back(
+        fmt::format("{} {}: {} {}", static_cast<int>(q.kind), q.id, q.block_limit, q.inode_limit));
   walk(v, kRootIno, "", &out);
   return out;
 }
@@ -108,11 +125,19 @@ std::optional<std::string> judge(const VolumeState& found, const VolumeState& be
   if (!partial.path.empty()) {
     auto f = found.find(partial.path), a = before.find(partial.path), b = after.find(partial.path);
     if (f != found.end() && a != before.end() && b != after.end()) {
-      if (auto wrong = judge_file(partial.path, f->second, a->second, b->second)) return wrong;
+      if (auto wrong = judge_file(partial.path, f->second, a->second, b->second, partial.whole))
+        return wrong;
       // All else must be as it was; two names of one file change together, so they are compared by what was judged.
       VolumeState rest = found;
+      const uint64_t file = f->second.ino;
+      auto source = found.find(partial.source), old = before.find(partial.source), now = after.find(partial.source);
+      if (source != found.end() && old != before.end() && now != after.end() && source->second.ino != file) {
+        if (auto wrong = judge_file(partial.source, source->second, old->second, now->second, true)) return wrong;
+        for (auto& [path, n] : rest)
+          if (n.ino == old->second.ino && before.contains(path)) n = before.at(path);
+      }
       for (auto& [path, n] : rest)
-        if (n.ino == f->second.ino && before.contains(path)) n = before.at(path);
+        if (n.ino == file && before.contains(path)) n = before.at(path);
       if (rest == before) return std::nullopt;
       return "besides its file: " + first_difference(rest, before);
     }

@@ -14,7 +14,9 @@ struct NodeState {
   uint64_t ino = 0, size = 0;
   uint32_t mode = 0, uid = 0, gid = 0, nlink = 0;
   int64_t mtime_ns = 0, ctime_ns = 0, btime_ns = 0;
-  std::vector<std::byte> data;  // of a file: all of it
+  std::vector<std::byte> data;  // of a file: all of it; of a symbolic link: where it leads
+  std::map<std::string, std::vector<std::byte>> xattrs;
+  std::vector<std::string> quotas;  // of the root: the volume's
   bool operator==(const NodeState&) const = default;
 };
 using VolumeState = std::map<std::string, NodeState>;  // by path; the root is "/"
@@ -24,12 +26,15 @@ VolumeState read_state(MountedVolume& v);
 
 // What an operation that is under way may have done to its file by now, beyond "nothing" and "all".
 struct Partial {
-  std::string path;  // "": it is atomic
+  std::string path;    // "": it is atomic
+  std::string source;  // a file that it only reads, but whose blocks (and so its ctime) it may change
+  bool whole = false;  // contents and size change together
 };
 
 // Nothing if `found` is what the volume may hold in the middle of an operation that turns `before` into `after`;
 // else what is wrong. With `partial` each byte and each time of that file may be the old or the new one, and its size
-// either or one between, if the operation grows it; what is behind the old size is new.
+// either or one between, if the operation grows it; what is behind the old size is new. Links, mode, owner, attributes
+// are never the operation's matter.
 std::optional<std::string> judge(const VolumeState& found, const VolumeState& before, const VolumeState& after,
                                  const Partial& partial);
 

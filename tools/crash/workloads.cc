@@ -12,7 +12,8 @@ constexpr uint64_t kOneIsLong = 40;  // of so many workloads
 Workload setup() {
   return parse_workload(
       "create /a; write /a 0 12288; write /a 20480 5000; chmod /a 420;"
-      "mkdir /d; create /d/b; write /d/b 0 9000; mkdir /d/sub");
+      "mkdir /d; create /d/b; write /d/b 0 9000; mkdir /d/sub;"
+      "symlink d/b /l; setxattr /d/b user.a 300");
 }
 
 const std::vector<Op>& alphabet() {
@@ -25,7 +26,12 @@ const std::vector<Op>& alphabet() {
       "store /a 4000 300; store /a 12288 4096; storesync /a 8000 9000;"
       "truncate /a 0; truncate /a 6000; truncate /a 12288; truncate /a 60000; truncate /d/b 100;"
       "punch /a 0 8192; punch /a 1000 6000; zero /a 0 8192; zero /a 3000 7000; alloc /a 8192 12288; alloc /d/b 0 20000;"
-      "chmod /a 384; chmod /d 448");
+      "chmod /a 384; chmod /d 448;"
+      "link /a /c; link /d/b /e; symlink a /c; unlink /l; rename /a /l; rename-new /a /c; rename-new /d/sub /e;"
+      "exchange /a /d/b; exchange /a /d; exchange /d/sub /l;"
+      "setxattr /a user.b 100; setxattr /d/b user.a 6000; rmxattr /d/b user.a; quota 1 50;"
+      "collapse /a 4096 8192; collapse /a 0 4096; insert /a 4096 8192;"
+      "clone /a 0 /d/b 0 12288; clone /d/b 0 /a 28672 0; clone /a 0 /a 32768 8192; copy /a 0 /d/b 4096 24000");
   return all;
 }
 
