@@ -2,6 +2,7 @@
 // then takes the old one's name. The old one is kept beside it.
 #include "pmfs/fsck/fsck.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -41,8 +42,6 @@ std::filesystem::path kept_name(const std::filesystem::path& dir) {
 
 void repair(const std::filesystem::path& dir, int data_fd, Outcome* o, const Options& options, Result* r) {
   Saved& v = o->saved;
-  if (v.unknown)
-    fail(ENOTSUP, "{}: has shared blocks or quotas, which a repair would lose; nothing was changed", dir.string());
   std::filesystem::remove(dir / kNew);  // of a repair that was cut short
   struct stat st;
   if (::fstat(data_fd, &st) != 0) fail(errno, "{}: can't stat the region", dir.string());
@@ -71,6 +70,21 @@ void repair(const std::filesystem::path& dir, int data_fd, Outcome* o, const Opt
   r->kept = kept;
 }
 
+uint64_t blocks_of(const Saved& v) {
+  std::vector<Extent> all;
+  for (const auto& [n, i] : v.inodes)
+    for (const FileExtent& e : i.extents) all.push_back(e.blocks());
+  std::sort(all.begin(), all.end(), [](Extent a, Extent b) { return a.first < b.first; });
+  uint64_t blocks = 0;
+  Pfn at(0);
+  for (Extent e : all) {  // shared ones once
+    if (e.end() <= at) continue;
+    blocks += e.end() - std::max(at, e.first);
+    at = e.end();
+  }
+  return blocks;
+}
+
 }  // namespace
 
 Result run(const std::filesystem::path& dir, const Options& options) {
@@ -91,8 +105,8 @@ Result run(const std::filesystem::path& dir, const Options& options) {
   for (const auto& [n, i] : o.saved.inodes) {
     ++r.inodes;
     r.directories += S_ISDIR(i.media.mode);
-    for (const FileExtent& e : i.extents) r.blocks_used += e.count;
   }
+  r.blocks_used = blocks_of(o.saved);
   if (options.repair && o.found > 0) repair(dir, data.get(), &o, options, &r);
   r.findings = std::move(o.findings);
   return r;

@@ -11,6 +11,8 @@
 #include "pmfs/meta/directory.h"
 #include "pmfs/meta/extent_map.h"
 #include "pmfs/meta/inode_table.h"
+#include "pmfs/meta/quotas.h"
+#include "pmfs/meta/shared_blocks.h"
 #include "pmfs/meta/superblock.h"
 #include "pmfs/meta/xattrs.h"
 
@@ -65,7 +67,7 @@ void copy_blocks(int fd, Extent from, Extent to) {
 class Rebuilder {
  public:
   Rebuilder(const Saved& v, const std::filesystem::path& path, const Progress& progress)
-      : v_(v), progress_(progress), m_(open_pool(path)), table_(m_), bitmap_(m_) {}
+      : v_(v), progress_(progress), m_(open_pool(path)), table_(m_), bitmap_(m_), shared_(m_) {}
 
   void run() {
     superblock();
@@ -77,6 +79,7 @@ class Rebuilder {
       attributes(n, i);
       if (progress_) progress_("repair", n, last_);
     }
+    quotas();
   }
 
  private:
@@ -139,10 +142,38 @@ class Rebuilder {
         InodeMedia* i = table_.slot(n);
         snapshot_inode(i);
         for (size_t k = 0; k < kBatch && it != saved.extents.end(); ++k, ++it) {
-          bitmap_.set(it->blocks());
+          own(*it);
           ExtentMap(m_.pop, i).insert(*it);
         }
       });
+    }
+  }
+
+  // The first owner sets the bit, each further one counts. What is not shared has one owner.
+  void own(const FileExtent& e) {
+    if (!e.shared) return bitmap_.set(e.blocks());
+    for (Pfn at = e.pfn, end = e.blocks().end(); at < end;) {
+      const bool known = in_use(at);
+      uint64_t n = 1;
+      while (at + n < end && in_use(at + n) == known) ++n;
+      known ? shared_.add({at, n}) : bitmap_.set({at, n});
+      at = at + n;
+    }
+  }
+
+  bool in_use(Pfn p) const {
+    const uint64_t* words = bitmap_.words(p.v / kGroupBlocks);
+    return words != nullptr && (words[p.v % kGroupBlocks / 64] >> (p.v % 64) & 1) != 0;
+  }
+
+  void quotas() {
+    for (Quota q : v_.quotas) {
+      for (const auto& [n, i] : v_.inodes) {
+        if ((q.kind == QuotaKind::kUser ? i.media.uid : i.media.project) != q.id) continue;
+        ++q.inodes;
+        for (const FileExtent& e : i.extents) q.blocks += e.count;
+      }
+      transaction::run(m_.pop, [&] { Quotas(m_).set(q); });
     }
   }
 
@@ -168,6 +199,7 @@ class Rebuilder {
   Media m_;
   InodeTable table_;
   BlockBitmap bitmap_;
+  SharedBlocks shared_;
   uint64_t last_ = 1;
 };
 
@@ -177,20 +209,23 @@ void copy_clones(Saved* v, int data_fd) {
   FreeRuns free(*v);
   for (const Clone& c : v->clones) {
     auto& extents = v->inodes.at(c.ino).extents;
-    auto it = std::find_if(extents.begin(), extents.end(),
-                           [&](const FileExtent& e) { return e.pgoff == c.pgoff && e.pfn == c.from.first; });
+    auto it = std::find_if(extents.begin(), extents.end(), [&](const FileExtent& e) {
+      return e.range().contains(c.pgoff) && e.pfn_at(c.pgoff) == c.from.first && c.from.end() <= e.blocks().end();
+    });
     if (it == extents.end()) fail(EUCLEAN, "inode {}: page {} has moved", c.ino, c.pgoff.v);
-    FileExtent whole = *it;
+    const FileExtent whole = *it;
     it = extents.erase(it);
+    if (whole.pgoff < c.pgoff)
+      it = extents.insert(it, {whole.pgoff, whole.pfn, c.pgoff - whole.pgoff, whole.unwritten, whole.shared}) + 1;
     for (uint64_t done = 0; done < c.from.count;) {
       Extent to = free.take(c.from.count - done);
       if (!whole.unwritten) copy_blocks(data_fd, {c.from.first + done, to.count}, to);
-      it = extents.insert(it, {whole.pgoff + done, to.first, to.count, whole.unwritten}) + 1;
+      it = extents.insert(it, {c.pgoff + done, to.first, to.count, whole.unwritten}) + 1;
       done += to.count;
     }
-    if (c.from.count < whole.count)
-      extents.insert(
-          it, {whole.pgoff + c.from.count, whole.pfn + c.from.count, whole.count - c.from.count, whole.unwritten});
+    const Pgoff behind = c.pgoff + c.from.count;
+    if (behind < whole.end())
+      extents.insert(it, {behind, whole.pfn_at(behind), whole.end() - behind, whole.unwritten, whole.shared});
   }
   v->clones.clear();
   if (::fsync(data_fd) != 0) fail(EIO, "the region can't be synced: {}", std::strerror(errno));

@@ -43,7 +43,6 @@ void read_superblock(State& s) {
   }
   s.blocks = v.sb.blocks;
   s.used.emplace(s.pool.root_offset(), sizeof(Root));
-  v.unknown = bool(root.shared.root) || bool(root.quotas.root);
   if (v.sb.pool_bytes != s.pool.bytes()) {
     s.add("pool", 0, std::nullopt, "the pool has {} bytes, it should have {}", s.pool.bytes(), v.sb.pool_bytes);
   }
@@ -82,6 +81,10 @@ void read_extents(State& s, uint64_t n, SavedInode& i) {
       if (p.end() == e.pgoff && p.pfn + p.count == e.pfn && p.unwritten == e.unwritten &&
           p.shared == e.shared)
         s.add("extent", n, e.pfn.v, "extents at page {} should be one", e.pgoff.v);
+    }
+    if (e.unwritten && e.shared) {
+      s.add("extent", n, e.pfn.v, "extent at page {} is unwritten and shared; it keeps reading as zero", e.pgoff.v);
+      e.shared = false;
     }
     if (e.pfn.v + e.count > s.data_blocks) {
       s.add("region", n, std::max(e.pfn.v, s.data_blocks),
@@ -169,6 +172,11 @@ void read_target(State& s, uint64_t n, const InodeMedia& m, SavedInode* to) {
 void read_inode(State& s, uint64_t n, const InodeMedia& m) {
   bool typed = S_ISDIR(m.mode) || S_ISREG(m.mode) || S_ISLNK(m.mode);
   if (m.state == InodeMedia::kFree && (m.nlink == 0 || !typed)) return;
+  for (auto [kind, id] : {std::pair{QuotaKind::kUser, m.uid}, {QuotaKind::kProject, m.project}}) {
+    Quota& q = s.usage[{kind, id}];
+    q.blocks += m.blocks;
+    ++q.inodes;
+  }
   if (m.state == InodeMedia::kOrphan && m.nlink == 0) {  // not damage: removed while open, or a crash in between
     read_xattrs(s, n, m, nullptr);
     if (S_ISLNK(m.mode)) read_target(s, n, m, nullptr);
@@ -301,15 +309,6 @@ void read_deferred(State& s) {
   }
 }
 
-// Counts of owners, and quotas: what they say is checked by Store::check(), here only what memory they have.
-void read_counts(State& s) {
-  read_tree(s, s.pool.root().shared, 0, [](const Record&) {});
-  read_tree(s, s.pool.root().quotas, 0, [&](const Record& r) {
-    if (s.object<QuotaMedia>(r.a) == nullptr)
-      s.add("quota", 0, std::nullopt, "the quota of entry {:#x} is damaged", r.key);
-  });
-}
-
 void check_reserve(State& s) {
   const Root& root = s.pool.root();
   uint64_t n = 0;
@@ -346,7 +345,6 @@ void read_all(State& s) {
   }
   check_inode_lists(s);
   read_deferred(s);
-  read_counts(s);
   check_reserve(s);
 }
 
@@ -376,6 +374,7 @@ Outcome salvage(const PoolView& pool, uint64_t data_blocks, const Progress& prog
   read_all(s);
   resolve_links(s);
   check_blocks(s);
+  check_counts(s);
   check_objects(s);
   if (s.out.findings.empty()) {
     for (const std::string& f : pool.check_findings()) s.add("store", 0, std::nullopt, "{}", f);

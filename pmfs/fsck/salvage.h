@@ -9,6 +9,7 @@
 #include "pmfs/base/types.h"
 #include "pmfs/fsck/finding.h"
 #include "pmfs/fsck/pool_view.h"
+#include "pmfs/meta/store.h"
 
 namespace pmfs::fsck {
 
@@ -20,7 +21,7 @@ struct SavedInode {
   std::map<std::string, std::vector<std::byte>> xattrs;
 };
 
-struct Clone {  // blocks that two files claimed: the second gets a copy
+struct Clone {  // blocks that another file claimed for itself alone: this one gets a copy
   Extent from;
   uint64_t ino = 0;
   Pgoff pgoff;
@@ -31,7 +32,7 @@ struct Saved {
   uint64_t mount_epoch = 0;
   std::map<uint64_t, SavedInode> inodes;  // by ino; the root is there
   std::vector<Clone> clones;
-  bool unknown = false;  // has structures that a repair could not carry over
+  std::vector<meta::Quota> quotas;  // the limits; usage is counted again
   uint64_t lost = 0;     // things that could not be kept: names, extents, inodes
 };
 

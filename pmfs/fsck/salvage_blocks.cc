@@ -8,33 +8,87 @@ namespace {
 
 using namespace meta;
 
-// Sorted and without overlap: a block of which two files claim to be the owner stays with the first, the second gets a
-// copy; one that the deferred-free list has too stays with the file.
-std::vector<Extent> settle(State& s) {
-  for (const auto& [n, i] : s.out.saved.inodes)
-    for (const FileExtent& e : i.extents) s.owners.push_back({e.blocks(), n, e.pgoff, e.shared});
-  std::stable_sort(s.owners.begin(), s.owners.end(), [](const Owner& a, const Owner& b) {
-    return a.blocks.first != b.blocks.first ? a.blocks.first < b.blocks.first : a.ino > b.ino;
-  });
-  std::vector<Extent> owned;
-  Owner holder{};
-  for (const Owner& o : s.owners) {
-    if (o.blocks.count == 0 || o.blocks.first.v >= s.blocks || o.blocks.count > s.blocks - o.blocks.first.v) continue;
-    Pfn free_from = owned.empty() ? Pfn(0) : owned.back().end();
-    if (o.blocks.first < free_from && !(o.shared && holder.shared)) {
-      uint64_t n = std::min(free_from - o.blocks.first, o.blocks.count);
-      auto name = [](uint64_t ino) { return ino == 0 ? std::string("the free list") : fmt::format("inode {}", ino); };
-      s.add("block", o.ino, o.blocks.first.v, "blocks {} to {} belong to {} and to {}{}", o.blocks.first.v,
-            o.blocks.first.v + n - 1, name(holder.ino), name(o.ino), o.ino != 0 ? ", which gets a copy" : "");
-      if (o.ino != 0) s.out.saved.clones.push_back({{o.blocks.first, n}, o.ino, o.pgoff});
-    }
-    Pfn first = std::max(o.blocks.first, free_from);
-    if (first >= o.blocks.end()) continue;
-    owned.push_back({first, o.blocks.end() - first});
-    holder = o;
-  }
-  return owned;
+bool possible(const State& s, Extent e) {
+  return e.count > 0 && e.first.v < s.blocks && e.count <= s.blocks - e.first.v;
 }
+
+bool by_block(const Owner& a, const Owner& b) {
+  return a.blocks.first != b.blocks.first ? a.blocks.first < b.blocks.first : a.ino > b.ino;
+}
+
+// Of which `part` the first of `e` is: fn(part, who has it alone or nullptr). `alone`: sorted, without overlap.
+template <class F>
+void split_by(const std::vector<Owner>& alone, Extent e, F&& fn) {
+  auto it = std::upper_bound(alone.begin(), alone.end(), e.first,
+                             [](Pfn p, const Owner& o) { return p < o.blocks.end(); });
+  for (Pfn at = e.first; at < e.end();) {
+    const bool inside = it != alone.end() && it->blocks.first <= at;
+    const Pfn end = std::min(e.end(), it == alone.end() ? e.end() : inside ? it->blocks.end() : it->blocks.first);
+    fn(Extent{at, end - at}, inside ? &*it : nullptr);
+    if (inside) ++it;
+    at = end;
+  }
+}
+
+// What is owned, sorted and without overlap. A block of which two files claim to be the owner stays with the first, the
+// second gets a copy; so does who claims a share of it. One that the deferred-free list has too stays with the file.
+class Settle {
+ public:
+  explicit Settle(State& s) : s_(s) {
+    for (const auto& [n, i] : s.out.saved.inodes)
+      for (const FileExtent& e : i.extents) s.owners.push_back({e.blocks(), n, e.pgoff, e.shared});
+    std::stable_sort(s.owners.begin(), s.owners.end(), by_block);
+  }
+
+  std::vector<Extent> run() {
+    for (const Owner& o : s_.owners)
+      if (possible(s_, o.blocks) && !o.shared) claim(o);
+    for (const Owner& o : s_.owners)
+      if (possible(s_, o.blocks) && o.shared) share(o);
+    std::vector<Extent> all;
+    for (const Owner& o : alone_) all.push_back(o.blocks);
+    for (const Owner& o : s_.sharers) all.push_back(o.blocks);
+    return without_overlap(std::move(all));
+  }
+
+ private:
+  static std::string name(uint64_t ino) { return ino == 0 ? "the free list" : fmt::format("inode {}", ino); }
+
+  void conflict(const Owner& holder, const Owner& o, Extent part) {
+    s_.add("block", o.ino, part.first.v, "blocks {} to {} belong to {} and to {}{}", part.first.v, part.end().v - 1,
+           name(holder.ino), name(o.ino), o.ino != 0 ? ", which gets a copy" : "");
+    if (o.ino != 0) s_.out.saved.clones.push_back({part, o.ino, o.pgoff + (part.first - o.blocks.first)});
+  }
+
+  void claim(const Owner& o) {
+    const Pfn free_from = alone_.empty() ? Pfn(0) : alone_.back().blocks.end();
+    const Pfn first = std::max(o.blocks.first, free_from);
+    if (o.blocks.first < free_from)
+      conflict(alone_.back(), o, {o.blocks.first, std::min(free_from - o.blocks.first, o.blocks.count)});
+    if (first < o.blocks.end())
+      alone_.push_back({{first, o.blocks.end() - first}, o.ino, o.pgoff + (first - o.blocks.first)});
+  }
+
+  void share(const Owner& o) {
+    split_by(alone_, o.blocks, [&](Extent part, const Owner* holder) {
+      if (holder != nullptr) return conflict(*holder, o, part);
+      s_.sharers.push_back({part, o.ino, o.pgoff + (part.first - o.blocks.first), true});
+    });
+  }
+
+  static std::vector<Extent> without_overlap(std::vector<Extent> all) {
+    std::sort(all.begin(), all.end(), [](Extent a, Extent b) { return a.first < b.first; });
+    std::vector<Extent> out;
+    for (Extent e : all) {
+      const Pfn first = out.empty() ? e.first : std::max(e.first, out.back().end());
+      if (first < e.end()) out.push_back({first, e.end() - first});
+    }
+    return out;
+  }
+
+  State& s_;
+  std::vector<Owner> alone_;
+};
 
 class BitmapCheck {
  public:
@@ -118,7 +172,7 @@ class BitmapCheck {
 }  // namespace
 
 void check_blocks(State& s) {
-  std::vector<Extent> owned = settle(s);
+  std::vector<Extent> owned = Settle(s).run();
   BitmapCheck(s, owned).run();
 }
 

@@ -2,6 +2,7 @@
 //   TreeReader  a B+tree, node by node
 //   Reader      inode table, extents, directory entries, lists          (salvage.cc)
 //   Blocks      who owns which block, against the bitmap                (salvage_blocks.cc)
+//   Counts      owners of shared blocks, usage of quotas                (salvage_counts.cc)
 //   Links       names, link counts, what can be reached, lost+found     (salvage_links.cc)
 #pragma once
 
@@ -50,6 +51,8 @@ class State {
   std::vector<Entry> entries;
   std::vector<Owner> owners;
   std::map<uint64_t, std::string> paths;  // by ino
+  std::vector<Owner> sharers;             // of `owners`: what several may have, and nobody has alone
+  std::map<std::pair<meta::QuotaKind, uint32_t>, meta::Quota> usage;  // of each user and project, as the inodes say
   uint64_t blocks = 0;                    // of the region
   bool hash_known = false;
 };
@@ -61,6 +64,7 @@ bool read_subtree(State& s, uint64_t node, uint64_t ino, const std::function<voi
 void read_all(State& s);
 void check_blocks(State& s);
 void resolve_links(State& s);
+void check_counts(State& s);
 void check_objects(State& s);
 
 }  // namespace pmfs::fsck

@@ -14,6 +14,7 @@
 #include "tests/meta/pool_image.h"
 
 using namespace pmfs;
+using meta::persistent_ptr;
 using meta::test::PoolImage;
 
 namespace {
@@ -182,6 +183,102 @@ TEST_CASE("hard links, symbolic links and extended attributes survive a repair")
   CHECK(r.get_xattr(a, "user.small", {}) == small);
   CHECK(r.get_xattr(a, "user.large", {}) == large);
   CHECK(r.list_xattrs(f.v->lookup("/d"), {}) == std::vector<std::string>{"user.dir"});
+}
+
+// Two files with the same blocks, one of them with a page of its own in the middle, and limits for their owner.
+struct SharingFixture : Fixture {
+  SharingFixture() {
+    mount();
+    write("/s", 40'000, 5);
+    {
+      InodeRef s = open("/s"), t = open("/t"), u = open("/u");
+      v->clone_range(*s, 0, *t, 0, 0);
+      v->clone_range(*s, 4096, *u, 0, 8192);
+      v->write(*t, std::vector<std::byte>(100, std::byte{6}), 8192);
+    }
+    v->set_quota(meta::QuotaKind::kUser, 1, 1000, 50);
+    v->set_quota(meta::QuotaKind::kProject, 7, 0, 9);
+    v.reset();
+  }
+  void all_kept() {
+    CHECK(holds("/s", 40'000, 5));
+    CHECK(holds("/u", 8192, 5));
+    auto t = read("/t");
+    REQUIRE(t.size() == 40'000);
+    CHECK(t[8191] == std::byte{5});
+    CHECK(t[8192] == std::byte{6});
+    CHECK(t[39'999] == std::byte{5});
+    auto q = v->store().quotas();
+    REQUIRE(q.size() == 2);
+    CHECK(q[0].block_limit == 1000);
+    CHECK(q[0].inode_limit == 50);
+    CHECK(q[1].id == 7);
+    CHECK(q[1].inode_limit == 9);
+    // Still shared, so a write to one is not seen in the other.
+    {
+      InodeRef s = open("/s");
+      v->write(*s, std::vector<std::byte>(5000, std::byte{9}), 4096);
+    }
+    CHECK(holds("/u", 8192, 5));
+    CHECK(v->store().check().empty());
+  }
+};
+
+TEST_CASE("shared blocks and quotas: in order is clean; owners and usage are counted again by a repair") {
+  SharingFixture f;
+  auto r = f.check();
+  for (const auto& x : r.findings) UNSCOPED_INFO(x.what << " | " << x.path << " | " << x.text);
+  REQUIRE(r.exit_code() == 0);
+  const uint64_t used = r.blocks_used;
+  std::string found;
+  {
+    PoolImage image(f.path / "meta");
+    auto* owners = image.at(image.root().shared.root);
+    auto* quotas = image.at(image.root().quotas.root);
+    SECTION("a wrong number of owners") {
+      owners->records[0].b += 3;
+      found = "counted wrongly";
+    }
+    SECTION("all owners forgotten") {
+      owners->magic = 0;
+      found = "is damaged; what it led to is lost";
+    }
+    SECTION("a wrong usage") {
+      image.at(persistent_ptr<meta::QuotaMedia>{quotas->records[0].a})->blocks += 5;
+      found = "user 1 has";
+    }
+    SECTION("something else") {
+      image.inode(Ino{2}).parent = 4;
+      found = "its parent is 4";
+    }
+  }
+  f.found_and_repaired(found);
+  f.v.reset();
+  CHECK(f.check().blocks_used == used);
+  f.mount();
+  f.all_kept();
+}
+
+TEST_CASE("a quota that is damaged is lost, and said so") {
+  SharingFixture f;
+  {
+    PoolImage image(f.path / "meta");
+    image.at(image.root().quotas.root)->records[1].a = 12345;
+  }
+  CHECK(f.found_and_repaired("it is lost").lost == 1);
+  CHECK(f.v->store().quotas().size() == 1);
+}
+
+TEST_CASE("an owner that says it is the only one, of blocks that others share: the others get copies") {
+  SharingFixture f;
+  Ino s = f.ino("/s");
+  {
+    PoolImage image(f.path / "meta");
+    auto* n = image.at(image.inode(s).map.root);
+    for (int k = 0; k < n->count; ++k) n->records[k].b &= ~meta::kSharedExtent;
+  }
+  CHECK(f.found_and_repaired("belong to").lost == 0);
+  f.all_kept();
 }
 
 TEST_CASE("a file whose name is lost goes to lost+found, whole") {

@@ -349,4 +349,43 @@ pmfs cp "$vol:/kept" "$work/kept.back"
 same "$work/a" "$work/kept.back"
 pmfs shutdown "$vol"
 ended 0
+step "fsck"
+# The name of a file in the metadata, changed behind everybody's back, with clones and quotas around.
+serve "$vol"
+pmfs clone "$vol:/kept" "$vol:/kept.clone"
+pmfs quota "$vol" --user 0 --space 60M --inodes 500
+pmfs cp "$work/b" "$vol:/a-name-to-look-for"
+refused 8 "process $manager" -- fsck "$vol"
+pmfs shutdown "$vol"
+ended 0
+pmfs fsck "$vol" | grep -q "clean$" || die "a volume in order is not clean"
+pmfs fsck "$vol" --json | json 'j["exit_code"] == 0 and j["findings"] == [] and not j["repaired"]'
+python3 - "$vol/meta" <<'END'
+import sys
+with open(sys.argv[1], "r+b") as f:
+    at = f.read().find(b"a-name-to-look-for")
+    f.seek(at)
+    f.write(b"A")
+END
+before=$(sum "$vol/meta")
+code=0
+pmfs fsck "$vol" --json >"$work/out" || code=$?
+[ "$code" = 4 ] && [ "$(sum "$vol/meta")" = "$before" ] || die "fsck: exit code $code, or it changed something"
+json 'j["findings_total"] >= 1 and any("A-name-to-look-for" in f["text"] for f in j["findings"])' <"$work/out"
+code=0
+pmfs fsck --repair "$vol" >"$work/out" || code=$?
+[ "$code" = 1 ] && grep -q "repaired, 0 things lost" "$work/out" || die "repair: exit code $code: $(cat "$work/out")"
+[ "$(sum "$vol/meta.damaged.1")" = "$before" ] || die "the damaged metadata is not kept"
+pmfs fsck "$vol" >/dev/null || die "damage after the repair"
+serve "$vol"
+for f in a:kept a:kept.clone b:A-name-to-look-for; do
+  pmfs cp "$vol:/${f#*:}" "$work/kept.back"
+  same "$work/${f%:*}" "$work/kept.back"
+done
+pmfs rm "$vol:/kept"
+pmfs cp "$vol:/kept.clone" "$work/kept.back"
+same "$work/a" "$work/kept.back"
+pmfs quota "$vol" --json | json 'j["quotas"][0]["block_limit"] == 15360 and j["quotas"][0]["inode_limit"] == 500'
+pmfs shutdown "$vol"
+ended 0
 echo "all passed"
