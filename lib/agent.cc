@@ -1,12 +1,9 @@
 #include "lib/agent.h"
 
 #include <linux/userfaultfd.h>
-#include <poll.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -14,27 +11,13 @@
 
 #include "lib/spin.h"
 #include "pmfs/base/error.h"
-#include "pmfs/proto/control.h"
 
 namespace pmfs {
 namespace {
 
-constexpr size_t kGuardBytes = 4096;
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define PMFS_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define PMFS_SANITIZED 1
-#endif
-#endif
-#ifdef PMFS_SANITIZED
-constexpr size_t kStackBytes = 4096 * 1024;  // the sanitizers keep their thread's state there
-#else
-constexpr size_t kStackBytes = 256 * 1024;  // address space; what is touched is a few KiB
-#endif
-constexpr size_t kMostStackBytes = 16 * 1024 * 1024;
-constexpr int64_t kPollNs = 1'000'000'000;  // how soon a dead manager is noticed
+constexpr int64_t kPollNs = 1'000'000'000;  // in case a wake-up was lost with the manager
 constexpr int64_t kStuckNs = 3'000'000'000;
+constexpr int64_t kJoinNs = 2'000'000;
 
 int raw_ioctl(int fd, unsigned long request, void* arg) {
   return syscall(SYS_ioctl, fd, request, arg) == 0 ? 0 : errno;
@@ -42,39 +25,10 @@ int raw_ioctl(int fd, unsigned long request, void* arg) {
 
 }  // namespace
 
-// A program with much static TLS needs a larger stack: glibc says EINVAL then.
-Agent::Agent(const proto::Ring& ring, Fds fds) : ring_(ring), fds_(fds) {
-  int err = EINVAL;
-  for (stack_bytes_ = kStackBytes; err == EINVAL && stack_bytes_ <= kMostStackBytes; stack_bytes_ *= 2) {
-    err = start();
-    if (err == 0) break;
-  }
-  if (err != 0) fail(err, "can't start the agent thread; too many threads?");
-  running_ = true;
-  pthread_setname_np(thread_, "pmfs-agent");
-}
-
-int Agent::start() {
-  stack_ = mmap(nullptr, kGuardBytes + stack_bytes_, PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-  if (stack_ == MAP_FAILED) return errno;
-  mprotect(stack_, kGuardBytes, PROT_NONE);
-  pthread_attr_t attr;
-  pthread_attr_init(&attr);
-  pthread_attr_setstack(&attr, static_cast<char*>(stack_) + kGuardBytes, stack_bytes_);
-  // A signal handler of the application on this thread could touch mapped memory: the agent would wait for itself.
-  sigset_t all, old;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
-  const int err = pthread_create(&thread_, &attr, entry, this);
-  pthread_sigmask(SIG_SETMASK, &old, nullptr);
-  pthread_attr_destroy(&attr);
-  if (err != 0) munmap(stack_, kGuardBytes + stack_bytes_);
-  return err;
-}
+Agent::Agent(const proto::Ring& ring, Fds fds) : ring_(ring), fds_(fds) { thread_.start(entry, this, "pmfs-agent"); }
 
 Agent::~Agent() {
-  if (running_) stop();
+  if (thread_.running()) stop();
 }
 
 void* Agent::entry(void* self) {
@@ -83,33 +37,21 @@ void* Agent::entry(void* self) {
 }
 
 bool Agent::stop() {
-  if (!running_) return true;
+  if (!thread_.running()) return true;
   stop_.store(true, std::memory_order_seq_cst);
   const int64_t deadline = monotonic_ns() + kStuckNs;
   for (;;) {
     proto::futex_wake(low_half(&ring_.header().agent_posted), INT_MAX);
     resume();
-    timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    ts.tv_nsec += 2'000'000;
-    if (ts.tv_nsec >= 1'000'000'000) ts.tv_sec++, ts.tv_nsec -= 1'000'000'000;
-    if (pthread_timedjoin_np(thread_, nullptr, &ts) == 0) break;
+    if (thread_.join_for(kJoinNs)) return true;
     if (monotonic_ns() > deadline) {
-      pthread_detach(thread_);
-      running_ = false;
+      thread_.abandon();
       return false;
     }
   }
-  running_ = false;
-  munmap(stack_, kGuardBytes + stack_bytes_);
-  return true;
 }
 
-void Agent::forget() {
-  if (!running_) return;
-  running_ = false;
-  munmap(stack_, kGuardBytes + stack_bytes_);
-}
+void Agent::forget() { thread_.forget(); }
 
 void Agent::pause() {
   paused_.store(1, std::memory_order_seq_cst);
@@ -141,22 +83,11 @@ void Agent::declare_dead() {
   proto::futex_wake(low_half(&h.agent_posted), INT_MAX);
 }
 
-// Also runs on the agent thread: raw system calls only.
-bool Agent::check_hangup() {
-  if (dead()) return true;
-  pollfd p{fds_.socket, POLLRDHUP, 0};
-  timespec zero{};
-  const long n = syscall(SYS_ppoll, &p, 1, &zero, nullptr, 0);
-  if (n > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR | POLLNVAL)) != 0) declare_dead();
-  if (ring_.header().closed.load(std::memory_order_acquire) != 0) declare_dead();
-  return dead();
-}
-
 // --- From here on: the agent thread. Raw system calls only, no malloc, no locks.
 
 void Agent::run() {
   proto::RingHeader& h = ring_.header();
-  uint64_t done = 0;
+  uint64_t done = 0;  // of all managers
   while (!stop_.load(std::memory_order_seq_cst) && !dead()) {
     if (h.agent_posted.load(std::memory_order_seq_cst) == done) {
       if (!idle_step(done)) continue;
@@ -189,12 +120,11 @@ bool Agent::idle_step(uint64_t done) {
     }
   }
   h.agent_sleeps.store(1, std::memory_order_seq_cst);
-  const int64_t begin = monotonic_ns();
   if (!posted() && !stop_.load(std::memory_order_seq_cst)) {
     proto::futex_wait(low_half(&h.agent_posted), static_cast<uint32_t>(done), kPollNs);
   }
   h.agent_sleeps.store(0, std::memory_order_seq_cst);
-  if (h.closed.load() != 0 || monotonic_ns() - begin >= kPollNs) check_hangup();
+  if (h.closed.load() != 0) declare_dead();
   return posted();
 }
 

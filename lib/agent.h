@@ -1,21 +1,20 @@
 // The agent thread: executes the manager's VMA commands for this process, strictly in order.
 //
 //   state     | left when                                   | to
-//   sleeping  | a command is posted, stop() or 1 s passed    | working / sleeping (looks for a dead manager)
+//   sleeping  | a command is posted, stop() or 1 s passed    | working / sleeping
 //   working   | the command's result is published            | sleeping
 //   paused    | resume() (fork: no VMA half made)            | sleeping
-//   dead      | never: the manager is gone or stop() was called; no command is executed any more
+//   dead      | never: the session is over or stop() was called; no command is executed any more
 //
-// The thread may run while every application thread waits in a page fault with any lock held. So it uses raw
-// system calls and the ring only: no malloc, no stdio, no locks. It runs on its own stack with all signals blocked.
+// A manager that dies changes nothing here: what it has posted is executed, and the next one goes on in the same ring.
+// A RawThread: see there what it may not do.
 #pragma once
-
-#include <pthread.h>
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 
+#include "lib/raw_thread.h"
 #include "pmfs/proto/ring.h"
 
 namespace pmfs {
@@ -23,7 +22,7 @@ namespace pmfs {
 class Agent {
  public:
   struct Fds {
-    int socket, uffd, region, sigbus, doorbell;
+    int uffd, region, sigbus, doorbell;
   };
   // The ring and the fds must outlive the thread. Throws Error.
   Agent(const proto::Ring& ring, Fds fds);
@@ -34,10 +33,8 @@ class Agent {
   // Ends the thread. False if it hangs in the kernel (moving a mapping, with the manager stopped): then this object,
   // the ring and the fds must be leaked, not destroyed.
   bool stop();
-  // The session is over (seen by the agent or by a waiter): wakes every waiter of the ring. Idempotent.
+  // The session is over: wakes every waiter of the ring. Idempotent.
   void declare_dead();
-  // Declares it if the manager's end of the socket is closed. Called by waiters too, as the agent may be stuck.
-  bool check_hangup();
   bool dead() const { return dead_.load(std::memory_order_acquire); }
   // After the session's end: true when no command is being executed and none ever will be.
   bool wait_quiet();
@@ -48,7 +45,6 @@ class Agent {
   void forget();
 
  private:
-  int start();
   static void* entry(void* self);
   void run();
   bool idle_step(uint64_t done);
@@ -58,10 +54,7 @@ class Agent {
 
   const proto::Ring& ring_;
   const Fds fds_;
-  void* stack_ = nullptr;
-  size_t stack_bytes_ = 0;
-  pthread_t thread_{};
-  bool running_ = false;
+  RawThread thread_;
   std::atomic<bool> stop_{false};
   std::atomic<bool> dead_{false};
   std::atomic<uint32_t> working_{0};  // 1 while a command is executed (futex-free: watched by polling)

@@ -91,8 +91,7 @@ UniqueFd open_volume_dir(const std::string& volume) {
 }
 
 void fail_gone(const std::string& volume) {
-  fail(ENOTCONN, "the manager of the volume {} is gone; start it again (pmfs serve {}) and connect anew", volume,
-       volume);
+  fail(ENOTCONN, "the manager of the volume {} is gone; start it again: pmfs serve {}", volume, volume);
 }
 
 Connection connect_manager(int dir, const std::string& volume, uint64_t token) {
@@ -104,7 +103,7 @@ Connection connect_manager(int dir, const std::string& volume, uint64_t token) {
     fail(err, "can't greet the manager of {}", volume);
   }
   proto::ControlMessage m = receive(c.socket.get(), volume, proto::Control::kWelcome);
-  const auto reply = m.as<proto::HelloReply>(proto::Control::kWelcome, 5);
+  const auto reply = m.as<proto::HelloReply>(proto::Control::kWelcome, proto::kWelcomeFds);
   if (!reply) fail(EPROTO, "the manager of {} sent a bad welcome", volume);
   c.hello = *reply;
   check(c.hello, volume);
@@ -113,6 +112,7 @@ Connection connect_manager(int dir, const std::string& volume, uint64_t token) {
   c.ring = std::move(m.fds[2]);
   c.doorbell = std::move(m.fds[3]);
   c.sigbus = std::move(m.fds[4]);
+  c.life = std::move(m.fds[5]);
   c.uffd = make_uffd(uffd_source, c.hello);
   const int uffd = c.uffd.get();
   if (const int err = proto::send_message(c.socket.get(), proto::Control::kUffd, 2, proto::ControlHeader{},

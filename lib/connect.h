@@ -14,6 +14,7 @@ namespace pmfs {
 // a manager that died makes faults wait.
 struct Connection {
   UniqueFd socket, uffd, region, ring, doorbell, sigbus;
+  UniqueFd life;  // a lock that says that we live, until its last copy is closed
   proto::HelloReply hello{};
 };
 

@@ -22,9 +22,10 @@ constexpr uint64_t kHugeBytes = kHugeBlocks * kBlockSize;
 struct Record {
   std::byte* addr;
   size_t length;
-  uint64_t offset, id;
+  uint64_t offset;
   int prot;
   bool placed;  // false: a fork's child could not have it back; nothing of ours is at addr
+  HeldMap* held = nullptr;
   std::shared_ptr<Session> session;
   std::shared_ptr<Sentinel> sentinel;
 };
@@ -77,10 +78,41 @@ uint64_t tell_manager(Session& session, uint32_t handle, const Record& r) {
   return session.call(q).v0;
 }
 
-void untell_manager(Session& session, uint64_t id) {
-  proto::Request q = make_request(proto::Op::kUnmap);
-  q.a0 = id;
-  session.call(q);
+HeldMap* hold(Session& session, const Record& r) {
+  return session.holdings().maps.take({nullptr, true, r.sentinel->fd.get(), r.sentinel->ino, r.sentinel->generation, 0,
+                                       reinterpret_cast<uintptr_t>(r.addr), r.offset, r.length,
+                                       static_cast<uint64_t>(r.prot)});
+}
+
+// When this returns no manager posts a command for the range any more, now or later. By address: the id is another one
+// after the manager has died. Throws Error(ENOTCONN): nobody is there to be told; the mapping is as it was.
+void untell_manager(Session& session, const Record& r) {
+  for (;;) {
+    proto::Request q = make_request(proto::Op::kUnmap);
+    q.a1 = reinterpret_cast<uintptr_t>(r.addr);
+    const uint32_t told = session.closed() ? session.epoch() : session.call(q).epoch;
+    Holdings::Pass pass(session.holdings());
+    if (!session.closed() && session.epoch() != told) continue;  // it died, and the next one knows the mapping
+    session.holdings().maps.drop(r.held);
+    return;
+  }
+}
+
+void drop(Session& session, const Record& r) {
+  Holdings::Pass inside(session.holdings());
+  session.holdings().maps.drop(r.held);
+}
+
+// A thread that touched the range while no manager was there to answer waits for one that will not know the range.
+void wake(const Session& session, const Record& r) {
+  uffdio_range range{reinterpret_cast<uintptr_t>(r.addr), r.length};
+  ioctl(session.uffd(), UFFDIO_WAKE, &range);
+}
+
+void keep_for_ever(Record&& r) {
+  static auto* kept = new std::vector<Record>;
+  MutexLock l(table().mutex);
+  kept->push_back(std::move(r));
 }
 
 }  // namespace
@@ -94,14 +126,31 @@ std::byte* map_file(const std::shared_ptr<Session>& session, uint32_t handle, ui
     fail(EOVERFLOW, "can't map {} bytes at offset {}: beyond the largest file", length, offset);
   }
   ForkGate::Pass pass;
-  Record r{nullptr, round_up(length), offset, 0, prot, true, session, session->sentinel(handle)};
+  Record r{nullptr, round_up(length), offset, prot, true, nullptr, session, session->sentinel(handle)};
   r.addr = reserve(offset, r.length);
   try {
+    Holdings::Pass inside(session->holdings());
     place_sentinel(*session, r);
-    r.id = tell_manager(*session, handle, r);
+    r.held = hold(*session, r);
   } catch (...) {
-    if (session->drain_agent()) munmap(r.addr, r.length);
+    munmap(r.addr, r.length);
     throw;
+  }
+  // From here on it is handed over if the manager dies, whether it has heard of it or not.
+  try {
+    const uint64_t id = tell_manager(*session, handle, r);
+    Holdings::Pass inside(session->holdings());
+    r.held->id = id;
+  } catch (const Error& e) {
+    const Error refused = e;
+    try {
+      untell_manager(*session, r);
+    } catch (const Error&) {  // the address stays ours, as if mapped: a manager to come may know of it
+      keep_for_ever(std::move(r));
+      throw refused;
+    }
+    if (session->drain_agent()) munmap(r.addr, r.length);
+    throw refused;
   }
   MutexLock l(table().mutex);
   table().by_addr[r.addr] = r;
@@ -122,7 +171,7 @@ void unmap_range(const void* addr, size_t length) {
   }
   if (!r.placed) return;
   try {
-    if (!r.session->closed() && r.id != 0) untell_manager(*r.session, r.id);
+    untell_manager(*r.session, r);
   } catch (const Error&) {
     // A session that is over forgets its mappings by itself.
     if (!r.session->closed()) {
@@ -130,21 +179,17 @@ void unmap_range(const void* addr, size_t length) {
       table().by_addr[r.addr] = std::move(r);
       throw;
     }
+    drop(*r.session, r);
   }
   // A command that was posted before the unmap must not be executed on an address that is somebody else's by then.
   // If the agent is stuck (only with a dead manager), the range stays ours for ever.
-  if (r.session->drain_agent()) {
-    munmap(r.addr, r.length);
-  } else {
-    static auto* kept = new std::vector<std::shared_ptr<Sentinel>>;
-    MutexLock l(table().mutex);
-    kept->push_back(r.sentinel);
-  }
+  if (!r.session->drain_agent()) return keep_for_ever(std::move(r));
+  munmap(r.addr, r.length);
+  wake(*r.session, r);
 }
 
 void reserve_inherited_ranges() NO_THREAD_SAFETY_ANALYSIS {
   for (auto& [addr, r] : table().by_addr) {
-    r.id = 0;  // the parent's; the restore gives it one of the child's
     if (!r.placed) continue;
     constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
     void* p = mmap(r.addr, r.length, PROT_NONE, kFlags, -1, 0);
@@ -152,6 +197,11 @@ void reserve_inherited_ranges() NO_THREAD_SAFETY_ANALYSIS {
       if (p != MAP_FAILED) munmap(p, r.length);
       r.placed = false;
     }
+  }
+  // Nothing is the child's until it is restored. (In a child the gate is nobody's.)
+  for (auto& [addr, r] : table().by_addr) {
+    if (r.held != nullptr) r.session->holdings().maps.drop(r.held);
+    r.held = nullptr;
   }
   for (auto& [addr, r] : table().by_addr) {  // the parent's; reset once per shared object
     if (r.sentinel) r.sentinel->fd.reset();
@@ -181,10 +231,18 @@ std::vector<uint32_t> restore_mappings(Session& session) NO_THREAD_SAFETY_ANALYS
     if (r.length != m.length || r.offset != m.offset) continue;
     try {
       if (!r.sentinel->fd) r.sentinel->fd = session.fetch_sentinel(m.handle);
-      place_sentinel(session, r);
-      r.id = tell_manager(session, m.handle, r);
+      {
+        Holdings::Pass inside(session.holdings());
+        place_sentinel(session, r);
+        r.held = hold(session, r);
+      }
+      const uint64_t id = tell_manager(session, m.handle, r);
+      Holdings::Pass inside(session.holdings());
+      r.held->id = id;
     } catch (const Error&) {
       // Back to an inaccessible range: a fault there must not be answered with zeros.
+      if (r.held != nullptr) drop(session, r);
+      r.held = nullptr;
       if (session.drain_agent()) {
         mmap(r.addr, r.length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
       }

@@ -13,7 +13,7 @@
 namespace pmfs {
 namespace {
 
-constexpr int64_t kRecheckNs = 1'000'000'000;  // sleepers look for a dead manager this often
+constexpr int64_t kRecheckNs = 1'000'000'000;  // sleepers look whether there is a manager this often
 constexpr uint32_t kNoSlot = UINT32_MAX;
 
 thread_local uint32_t t_slot_hint = [] {
@@ -37,13 +37,18 @@ proto::Request make_request(proto::Op op, uint32_t handle) {
 
 // --- slots
 
-// Owns a claimed slot. When an exception (the session is over) passes a slot that the manager may still write to,
-// the slot is not given back.
+// Owns a claimed slot. When an exception (no manager) passes it, a request that nobody has begun is taken back; a slot
+// that a manager may still write to is left to who claims it when the answer has come.
 class Session::Lease {
  public:
   explicit Lease(Session& s) : s_(s), index_(s.claim_slot()) {}
   ~Lease() {
-    if (state_of(slot()) == proto::kFilling || state_of(slot()) == proto::kDone) s_.release_slot(index_);
+    uint32_t v = slot().state.load(std::memory_order_acquire);
+    while ((v & ~proto::kWaitingBit) == proto::kPending &&
+           !slot().state.compare_exchange_weak(v, proto::kFilling, std::memory_order_acq_rel)) {
+    }
+    if (state_of(slot()) == proto::kRunning) s_.abandoned_.fetch_or(1u << index_);
+    else s_.release_slot(index_);
   }
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
@@ -60,8 +65,14 @@ uint32_t Session::try_claim() {
   for (uint32_t i = 0; i < proto::kSlots; ++i) {
     const uint32_t index = (t_slot_hint + i) % proto::kSlots;
     std::atomic<uint32_t>& state = ring_->slot(index).state;
+    const uint32_t seen = state.load(std::memory_order_relaxed), bit = 1u << index;
     uint32_t expected = proto::kFree;
-    if (state.load(std::memory_order_relaxed) != proto::kFree) continue;
+    if (seen == proto::kDone && (abandoned_.load(std::memory_order_relaxed) & bit) != 0 &&
+        (abandoned_.fetch_and(~bit) & bit) != 0) {
+      expected = proto::kDone;  // answered after its thread had given up
+    } else if (seen != proto::kFree) {
+      continue;
+    }
     if (state.compare_exchange_strong(expected, proto::kFilling, std::memory_order_acquire)) {
       t_slot_hint = index;
       return index;
@@ -89,7 +100,7 @@ uint32_t Session::claim_slot() {
       next_turn();
       return index;
     }
-    if (closed() || agent_->check_hangup()) {
+    if (given_up()) {
       next_turn();
       fail_gone(volume_);
     }
@@ -106,6 +117,9 @@ void Session::release_slot(uint32_t index) {
 }
 
 // --- requests
+
+// How long a sleeper sleeps before it looks whether there is a manager.
+int64_t Session::recheck_ns() const { return std::clamp<int64_t>(patience_ns_ / 4, 1'000'000, kRecheckNs); }
 
 void Session::publish(uint32_t index) {
   ring_->slot(index).state.store(proto::kPending, std::memory_order_seq_cst);
@@ -139,7 +153,7 @@ void Session::wait_reply(uint32_t index) {
     for (;;) {
       uint32_t s = slot.state.load(std::memory_order_acquire);
       if ((s & ~proto::kWaitingBit) == proto::kDone) break;
-      if (closed()) {
+      if (given_up()) {
         if (state_of(slot) == proto::kDone) break;  // answered, then gone
         fail_gone(volume_);
       }
@@ -147,9 +161,7 @@ void Session::wait_reply(uint32_t index) {
         if (!slot.state.compare_exchange_strong(s, s | proto::kWaitingBit, std::memory_order_acq_rel)) continue;
         s |= proto::kWaitingBit;
       }
-      const int64_t asleep = monotonic_ns();
-      proto::futex_wait(&slot.state, s, kRecheckNs);
-      if (monotonic_ns() - asleep >= kRecheckNs) agent_->check_hangup();
+      proto::futex_wait(&slot.state, s, recheck_ns());
     }
   }
   const int64_t spent = std::min<int64_t>(monotonic_ns() - begin, 1'000'000);
@@ -161,12 +173,17 @@ void Session::wait_reply(uint32_t index) {
 proto::Reply Session::call(const proto::Request& request, std::span<const std::byte> in, const Out& out) {
   if (in.size() > proto::kBounceBytes) fail(EINVAL, "a request of {} bytes doesn't fit a slot", in.size());
   Lease lease(*this);
-  if (!in.empty()) std::memcpy(lease.bounce(), in.data(), in.size());
-  lease.slot().request = request;
-  publish(lease.index());
-  wait_reply(lease.index());
-  const proto::Reply reply = lease.slot().reply;
-  if (reply.agent_seq != 0) wait_agent(reply.agent_seq);
+  proto::Reply reply;
+  for (;;) {
+    if (!in.empty()) std::memcpy(lease.bounce(), in.data(), in.size());
+    lease.slot().request = request;
+    publish(lease.index());
+    wait_reply(lease.index());
+    reply = lease.slot().reply;
+    if (reply.err != ERESTART) break;
+    lease.slot().state.store(proto::kFilling, std::memory_order_seq_cst);  // its manager died over it: once more
+  }
+  if (reply.agent_seq != 0) wait_agent(reply.agent_seq, reply.epoch);
   if (reply.err != 0) {
     const size_t n = std::min<size_t>(reply.message_len, proto::kBounceBytes);
     throw Error(reply.err, std::string(reinterpret_cast<const char*>(lease.bounce()), n));
@@ -190,7 +207,8 @@ proto::Reply Session::call_path(proto::Request request, std::string_view path1, 
 
 // --- the agent, seen from the requests
 
-void Session::wait_agent(uint64_t seq) {
+// Commands of a manager that has died since are not waited for: they are hints, and the next one begins from scratch.
+void Session::wait_agent(uint64_t seq, uint32_t of) {
   proto::RingHeader& h = ring_->header();
   for (int i = 0; i < 500; ++i) {
     if (h.agent_done.load(std::memory_order_acquire) >= seq) return;
@@ -200,22 +218,29 @@ void Session::wait_agent(uint64_t seq) {
   bool over = false;
   for (;;) {
     const uint64_t done = h.agent_done.load(std::memory_order_seq_cst);
-    if (done >= seq || (over = closed())) break;
-    const int64_t asleep = monotonic_ns();
-    proto::futex_wait(low_half(&h.agent_done), static_cast<uint32_t>(done), kRecheckNs);
-    if (monotonic_ns() - asleep >= kRecheckNs) agent_->check_hangup();
+    if (done >= seq || epoch() != of || (over = given_up())) break;
+    proto::futex_wait(low_half(&h.agent_done), static_cast<uint32_t>(done), recheck_ns());
   }
   h.agent_waiters.fetch_sub(1, std::memory_order_seq_cst);
   if (over) fail_gone(volume_);
 }
 
+void Session::wait_agent_all() {
+  proto::RingHeader& h = ring_->header();
+  const uint64_t posted = h.agent_posted.load(std::memory_order_seq_cst);
+  h.agent_waiters.fetch_add(1, std::memory_order_seq_cst);
+  for (;;) {
+    const uint64_t done = h.agent_done.load(std::memory_order_seq_cst);
+    if (done >= posted || closed()) break;
+    proto::futex_wait(low_half(&h.agent_done), static_cast<uint32_t>(done), recheck_ns());
+  }
+  h.agent_waiters.fetch_sub(1, std::memory_order_seq_cst);
+}
+
 bool Session::drain_agent() {
   if (lost_.load()) return true;
-  try {
-    if (!closed()) wait_agent(ring_->header().agent_posted.load(std::memory_order_seq_cst));
-    if (!closed()) return true;
-  } catch (const Error&) {  // the session ended meanwhile
-  }
+  if (!closed()) wait_agent_all();
+  if (!closed()) return true;
   agent_->declare_dead();
   return agent_->wait_quiet();
 }

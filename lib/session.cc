@@ -1,20 +1,25 @@
 // Session: its life, sentinels and forks. Requests are in requests.cc.
 #include "lib/session.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 
 #include "lib/fork.h"
 #include "lib/mapping.h"
 #include "lib/persist.h"
+#include "lib/spin.h"
 #include "pmfs/base/error.h"
 #include "pmfs/proto/control.h"
 
 namespace pmfs {
+namespace {
+constexpr useconds_t kHangupUs = 1000;  // until the keeper has seen a hang-up too
+}
 
 // --- life
 
@@ -29,6 +34,9 @@ std::shared_ptr<Session> Session::connect(const std::string& volume) {
 
 Session::Session(const std::string& volume) : dir_(open_volume_dir(volume)) {
   volume_ = std::filesystem::absolute(volume).lexically_normal().string();
+  constexpr int64_t kDefaultMs = 10'000;
+  const char* ms = std::getenv("PMFS_PATIENCE_MS");
+  patience_ns_ = (ms != nullptr ? std::max<int64_t>(std::strtoll(ms, nullptr, 10), 0) : kDefaultMs) * 1'000'000;
 }
 
 void Session::start(uint64_t token) {
@@ -38,20 +46,24 @@ void Session::start(uint64_t token) {
   if (madvise(ring->base(), proto::RingLayout::kBytes, MADV_DONTFORK) != 0) {
     fail(errno, "can't keep the ring of {} from child processes", volume_);
   }
-  agent_ = std::make_unique<Agent>(
-      *ring, Agent::Fds{c.socket.get(), c.uffd.get(), c.region.get(), c.sigbus.get(), c.doorbell.get()});
+  agent_ = std::make_unique<Agent>(*ring, Agent::Fds{c.uffd.get(), c.region.get(), c.sigbus.get(), c.doorbell.get()});
   c_ = std::move(c);
   ring_ = std::move(ring);
+  link_.epoch = c_.hello.epoch;
+  link_.down_since_ns = 0;
+  keeper_ = std::make_unique<Keeper>(c_, dir_.get(), *ring_, *agent_, holdings_, link_);
 }
 
 Session::~Session() {
   ForkGate::Pass pass;
   unregister_session(this);
-  if (!agent_ || agent_->stop()) return;
+  const bool ended = !agent_ || agent_->stop();  // first: with no manager it may need the keeper to get out of an mremap
+  keeper_.reset();
+  if (ended) return;
   // The agent hangs in the kernel on a stopped manager. What it uses must stay.
   static_cast<void>(agent_.release());
   static_cast<void>(ring_.release());
-  for (UniqueFd* fd : {&c_.socket, &c_.uffd, &c_.region, &c_.ring, &c_.doorbell, &c_.sigbus}) fd->release();
+  for (UniqueFd* fd : {&c_.socket, &c_.uffd, &c_.region, &c_.ring, &c_.doorbell, &c_.sigbus, &c_.life}) fd->release();
 }
 
 bool Session::closed() const {
@@ -59,8 +71,24 @@ bool Session::closed() const {
          ring_->header().closed.load(std::memory_order_acquire) != 0;
 }
 
+bool Session::given_up() const {
+  if (closed()) return true;
+  const int64_t since = link_.down_since_ns.load(std::memory_order_seq_cst);
+  return since != 0 && monotonic_ns() - since > patience_ns_;
+}
+
 void Session::check_open() const {
-  if (closed()) fail_gone(volume_);
+  if (given_up()) fail_gone(volume_);
+}
+
+void Session::wait_connected() {
+  constexpr int64_t kLookNs = 50'000'000;
+  for (;;) {
+    const uint32_t epoch = link_.epoch.load(std::memory_order_seq_cst);
+    check_open();
+    if (link_.down_since_ns.load(std::memory_order_seq_cst) == 0) return;
+    proto::futex_wait(&link_.epoch, epoch, kLookNs);
+  }
 }
 
 uint32_t Session::agent_backlog() const {
@@ -69,38 +97,68 @@ uint32_t Session::agent_backlog() const {
   return static_cast<uint32_t>(h.agent_posted.load() - h.agent_done.load());
 }
 
-// --- sentinels
+// --- open files and their sentinels
 
-void Session::note_open(uint32_t handle) {
-  MutexLock l(table_mutex_);
-  handles_[handle] = nullptr;
+uint32_t Session::note_open(proto::Reply reply, int flags) {
+  for (;;) {
+    {
+      Holdings::Pass pass(holdings_);
+      if (epoch() == reply.epoch) {
+        const HeldFile f{nullptr, true, reply.handle, static_cast<uint32_t>(flags), -1, reply.attr.ino, reply.attr.generation};
+        HeldFile* held = holdings_.files.take(f);
+        MutexLock l(table_mutex_);
+        handles_[reply.handle] = {held, nullptr};
+        return reply.handle;
+      }
+    }
+    // The manager that opened it died before we could note it: the next one does not know of it.
+    proto::Request r = make_request(proto::Op::kReopen);
+    r.a0 = reply.attr.ino;
+    r.a1 = reply.attr.generation;
+    r.a2 = static_cast<uint64_t>(static_cast<unsigned>(flags));
+    reply = call(r);
+  }
 }
 
 void Session::note_close(uint32_t handle) {
-  std::shared_ptr<Sentinel> dropped;  // closed outside the lock
-  MutexLock l(table_mutex_);
-  const auto it = handles_.find(handle);
-  if (it == handles_.end()) return;
-  dropped = std::move(it->second);
-  handles_.erase(it);
+  Handle dropped;  // closed outside the locks
+  {
+    MutexLock l(table_mutex_);
+    const auto it = handles_.find(handle);
+    if (it == handles_.end()) return;
+    dropped = std::move(it->second);
+    handles_.erase(it);
+  }
+  Holdings::Pass pass(holdings_);
+  holdings_.files.drop(dropped.held);
 }
 
+// On a copy of the socket: the number may be another manager's by the time the answer comes.
 UniqueFd Session::fetch_sentinel(uint32_t handle) {
-  MutexLock l(socket_mutex_);
-  check_open();
-  proto::SentinelRequest request{};
-  request.handle = handle;
-  const uint32_t seq = ++control_seq_;
-  const int err = proto::send_message(c_.socket.get(), proto::Control::kSentinel, seq, request);
-  if (err == EPIPE || err == ECONNRESET) fail_gone(volume_);
-  if (err != 0) fail(err, "can't ask the manager of {} for a file's sentinel", volume_);
   for (;;) {
+    wait_connected();
+    MutexLock l(socket_mutex_);
+    const UniqueFd socket(fcntl(c_.socket.get(), F_DUPFD_CLOEXEC, 0));
+    if (!socket) fail(errno, "can't duplicate a socket; out of file descriptors?");
+    proto::SentinelRequest request{};
+    request.handle = handle;
+    const uint32_t seq = ++control_seq_;
+    const int err = proto::send_message(socket.get(), proto::Control::kSentinel, seq, request);
+    if (err == EPIPE || err == ECONNRESET) {
+      usleep(kHangupUs);
+      continue;
+    }
+    if (err != 0) fail(err, "can't ask the manager of {} for a file's sentinel", volume_);
+    proto::RecvResult r{proto::RecvStatus::kOk};
     proto::ControlMessage m;
-    const proto::RecvResult r = proto::recv_control(c_.socket.get(), &m);
-    if (r.status == proto::RecvStatus::kEof) fail_gone(volume_);
+    do r = proto::recv_control(socket.get(), &m);  // what comes first may be the late answer of an exchange that failed
+    while (r.status == proto::RecvStatus::kOk && m.header().seq != seq);
+    if (r.status == proto::RecvStatus::kEof) {
+      usleep(kHangupUs);
+      continue;
+    }
     if (r.status == proto::RecvStatus::kError) fail(r.err, "can't receive from the manager of {}", volume_);
     if (r.status != proto::RecvStatus::kOk) fail(EPROTO, "a bad message from the manager of {}", volume_);
-    if (m.header().seq != seq) continue;  // the late answer of an exchange that failed
     if (auto e = m.as<proto::ErrorReply>(proto::Control::kError)) {
       e->message[sizeof e->message - 1] = '\0';
       throw Error(e->err, e->message);
@@ -113,41 +171,62 @@ UniqueFd Session::fetch_sentinel(uint32_t handle) {
 }
 
 std::shared_ptr<Sentinel> Session::sentinel(uint32_t handle) {
-  {
+  for (;;) {
+    FileId id;
+    std::shared_ptr<Sentinel> s;
+    const uint32_t asked = epoch();
+    {
+      MutexLock l(table_mutex_);
+      const auto it = handles_.find(handle);
+      if (it == handles_.end()) fail(EBADF, "the file is closed");
+      if (it->second.sentinel) return it->second.sentinel;
+      id = {it->second.held->ino, it->second.held->generation};
+      if (const auto known = sentinels_.find(id); known != sentinels_.end()) s = known->second.lock();
+    }
+    if (!s) s = std::make_shared<Sentinel>(Sentinel{fetch_sentinel(handle), id.first, id.second});
+    Holdings::Pass pass(holdings_);
+    if (epoch() != asked) continue;  // a dead manager's, and the keeper did not know that we have it
     MutexLock l(table_mutex_);
     const auto it = handles_.find(handle);
     if (it == handles_.end()) fail(EBADF, "the file is closed");
-    if (it->second) return it->second;
+    std::erase_if(sentinels_, [](const auto& e) { return e.second.expired(); });
+    auto& known = sentinels_[id];
+    if (auto same = known.lock()) {
+      s.swap(same);  // by another handle of the file: one fd is enough
+    } else {
+      known = s;
+    }
+    it->second.sentinel = s;
+    it->second.held->sentinel_fd = s->fd.get();
+    return s;
   }
-  auto s = std::make_shared<Sentinel>(Sentinel{fetch_sentinel(handle)});
-  struct stat st {};
-  if (fstat(s->fd.get(), &st) != 0) fail(errno, "can't look at a sentinel");
-  MutexLock l(table_mutex_);
-  std::erase_if(sentinels_, [](const auto& e) { return e.second.expired(); });
-  auto& known = sentinels_[st.st_ino];
-  if (auto same = known.lock()) {
-    s.swap(same);  // by another handle of the file: one fd is enough
-  } else {
-    known = s;
-  }
-  if (const auto it = handles_.find(handle); it != handles_.end()) it->second = s;
-  return s;
 }
 
 // --- fork
 
 void Session::prepare_fork() {
   fork_token_ = 0;
-  if (closed()) return;
-  try {
-    fork_token_ = call(make_request(proto::Op::kForkPrepare)).v0;
-  } catch (const Error&) {  // the child's session will be a lost one
+  for (;;) {
+    uint32_t asked = epoch();
+    try {
+      if (!closed()) {
+        const proto::Reply r = call(make_request(proto::Op::kForkPrepare));
+        fork_token_ = r.v0;
+        asked = r.epoch;
+      }
+    } catch (const Error&) {  // the child's session will be a lost one
+      asked = epoch();
+    }
+    holdings_.enter();  // until resume_in_parent(): the keeper is not handing anything over
+    if (epoch() == asked || closed()) break;
+    holdings_.leave();  // the manager that gave the token has died
   }
-  agent_->pause();
+  if (!closed()) agent_->pause();
 }
 
 void Session::resume_in_parent() {
   if (!lost_.load()) agent_->resume();
+  holdings_.leave();
 }
 
 void Session::drop_inherited() {
@@ -156,14 +235,19 @@ void Session::drop_inherited() {
   graveyard->push_back(ring_.release());
   if (agent_) agent_->forget();
   agent_.reset();
+  if (keeper_) keeper_->forget();
+  keeper_.reset();
+  holdings_.reset_gate();
+  abandoned_ = 0;
   c_ = Connection{};
   average_ns_ = 5000;
   turn_next_ = turn_ = freed_ = 0;
   MutexLock l(table_mutex_);
   sentinels_.clear();
-  for (auto& [handle, s] : handles_) {
-    if (s) s->fd.reset();  // the parent's
-    s = nullptr;
+  for (auto& [handle, h] : handles_) {
+    if (h.sentinel) h.sentinel->fd.reset();  // the parent's
+    h.sentinel = nullptr;
+    h.held->sentinel_fd = -1;
   }
 }
 
@@ -183,6 +267,7 @@ void Session::reattach_in_child() {
   } catch (const Error&) {
     lost_ = true;
     if (agent_ && !agent_->stop()) static_cast<void>(agent_.release());
+    keeper_.reset();
   }
   fork_token_ = 0;
 }

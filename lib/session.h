@@ -4,8 +4,13 @@
 // All methods are safe from several threads. No lock is held while a request waits or while a user's buffer is
 // copied: that buffer may be mapped from a pmfs file, and a touch of it may wait for the manager.
 //
-// After fork() the same object serves the child, as a client of its own. When the manager is gone every call throws
-// ENOTCONN; faults of mappings then wait (they are never answered with zeros).
+// After fork() the same object serves the child, as a client of its own.
+//
+// When the manager dies the keeper (keeper.h) goes to the next one. Calls wait for that, for as long as the patience is
+// (PMFS_PATIENCE_MS in the environment, 10 s), and then throw ENOTCONN; later calls may find a manager again. A call that
+// was being executed when the manager died is repeated if that can do no harm, else it throws EOWNERDEAD: it may have
+// happened or not. Faults of mappings wait without a bound (they are never answered with zeros). When a manager stops
+// cleanly the session is over: every call throws ENOTCONN at once.
 #pragma once
 
 #include <atomic>
@@ -18,6 +23,8 @@
 
 #include "lib/agent.h"
 #include "lib/connect.h"
+#include "lib/holdings.h"
+#include "lib/keeper.h"
 #include "pmfs/base/mutex.h"
 #include "pmfs/error.hpp"
 #include "pmfs/proto/protocol.h"
@@ -29,7 +36,8 @@ namespace pmfs {
 // so it lives as long as a mapping of the file. The manager keeps one per client and inode for as long as a handle
 // or a mapping of the inode is open; so what a handle was answered once holds until that handle is closed.
 struct Sentinel {
-  UniqueFd fd;
+  UniqueFd fd;  // its number stays, also when a new manager has another memfd for the file
+  uint64_t ino, generation;  // of the file
 };
 
 #pragma GCC visibility push(default)
@@ -51,15 +59,19 @@ class Session {
 
   const std::string& volume() const { return volume_; }
   const proto::HelloReply& hello() const { return c_.hello; }
-  bool closed() const;
+  bool closed() const;  // for good
   uint32_t agent_backlog() const;  // commands posted, not yet executed
 
   // For mapping.cc, file.cc and fork.cc.
   std::shared_ptr<Sentinel> sentinel(uint32_t handle);
   UniqueFd fetch_sentinel(uint32_t handle);
   int uffd() const { return c_.uffd.get(); }
-  void note_open(uint32_t handle);
+  // Of the reply to kOpen; returns the file's handle, which is another one if the manager has died since.
+  uint32_t note_open(proto::Reply reply, int flags);
   void note_close(uint32_t handle);
+  Holdings& holdings() { return holdings_; }
+  // Of the manager that the holdings were given to last. Stays the same inside their gate.
+  uint32_t epoch() const { return link_.epoch.load(std::memory_order_seq_cst); }
   // Returns when the agent has executed every command posted so far, or will never execute one again. False if it
   // is stuck: then no range of the session may be unmapped.
   bool drain_agent();
@@ -79,14 +91,23 @@ class Session {
   void publish(uint32_t index);
   void wait_reply(uint32_t index);
   bool spin_for_reply(const proto::Slot& slot, int64_t begin) const;
-  void wait_agent(uint64_t seq);
+  void wait_agent(uint64_t seq, uint32_t epoch);
+  void wait_agent_all();
   void check_open() const;
+  int64_t recheck_ns() const;
+  bool given_up() const;  // closed, or without a manager for longer than we are patient
+  void wait_connected();
 
   std::string volume_;  // absolute
   UniqueFd dir_;
   Connection c_;
   std::unique_ptr<proto::Ring> ring_;
   std::unique_ptr<Agent> agent_;
+  Holdings holdings_;
+  Link link_;
+  std::unique_ptr<Keeper> keeper_;
+  int64_t patience_ns_;
+  std::atomic<uint32_t> abandoned_{0};  // slots whose thread did not wait for the answer
   std::atomic<bool> lost_{false};  // a fork's child could not attach
   uint64_t fork_token_ = 0;        // from prepare_fork to the child
 
@@ -98,8 +119,13 @@ class Session {
   Mutex socket_mutex_{LockRank::kRegion, "session socket"};  // one control exchange at a time
   uint32_t control_seq_ GUARDED_BY(socket_mutex_) = 16;
   Mutex table_mutex_{LockRank::kVma, "session tables"};
-  std::map<uint32_t, std::shared_ptr<Sentinel>> handles_ GUARDED_BY(table_mutex_);  // null: not asked for yet
-  std::map<uint64_t, std::weak_ptr<Sentinel>> sentinels_ GUARDED_BY(table_mutex_);  // by inode number of the memfd
+  struct Handle {
+    HeldFile* held;
+    std::shared_ptr<Sentinel> sentinel;  // null: not asked for yet
+  };
+  using FileId = std::pair<uint64_t, uint64_t>;  // ino, generation
+  std::map<uint32_t, Handle> handles_ GUARDED_BY(table_mutex_);
+  std::map<FileId, std::weak_ptr<Sentinel>> sentinels_ GUARDED_BY(table_mutex_);
 };
 #pragma GCC visibility pop
 

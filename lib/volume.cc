@@ -52,10 +52,9 @@ File Volume::open(std::string_view path, int flags, unsigned mode) {
   r.a0 = static_cast<uint64_t>(static_cast<unsigned>(flags));
   r.a1 = mode;
   const proto::Reply reply = session_->call_path(r, path);
-  session_->note_open(reply.handle);
   File f;
+  f.handle_ = session_->note_open(reply, flags);
   f.session_ = session_;
-  f.handle_ = reply.handle;
   f.flags_ = flags;
   return f;
 }

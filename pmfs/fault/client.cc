@@ -38,6 +38,16 @@ std::shared_ptr<Mapping> Client::remove(uint64_t mapping_id) {
   return nullptr;
 }
 
+std::shared_ptr<Mapping> Client::remove_at(uint64_t va) {
+  WriterLock l(maps_mutex_);
+  auto it = maps_.find(va);
+  if (it == maps_.end()) return nullptr;
+  auto m = std::move(it->second);
+  maps_.erase(it);
+  m->unmapped();
+  return m;
+}
+
 std::map<uint64_t, std::shared_ptr<Mapping>> Client::remove_all() {
   WriterLock l(maps_mutex_);
   for (auto& [va, m] : maps_) m->unmapped();

@@ -18,6 +18,8 @@ class Client {
   const uint64_t id;
   SigbusPage sigbus_page;
   Counter faults, installs;
+  // It is handing over its mappings: an address that none of them has is not a stray one yet.
+  std::atomic<bool> reattaching{false};
   std::atomic<bool> starved{false};  // some page of it shows SIGBUS for want of space
 
   // Set once, before the pagers know of the client.
@@ -28,6 +30,7 @@ class Client {
   void add(std::shared_ptr<Mapping> m);
   std::shared_ptr<Mapping> find(uint64_t address) const;
   std::shared_ptr<Mapping> remove(uint64_t mapping_id);  // null: no such mapping
+  std::shared_ptr<Mapping> remove_at(uint64_t va);           // the same by first address
   std::map<uint64_t, std::shared_ptr<Mapping>> remove_all();
   std::vector<std::shared_ptr<Mapping>> mappings() const;
 

@@ -16,6 +16,10 @@ void FaultHandler::handle(Client& client, const uffd_msg& m) {
   (wp ? counters_.wp : (flags & UFFD_PAGEFAULT_FLAG_MINOR) ? counters_.minor : counters_.missing).add();
   PMFS_PAUSE_POINT("fault:event_read");
   std::shared_ptr<Mapping> mapping = client.find(address);
+  if (!mapping && client.reattaching.load()) {
+    counters_.stale.add();
+    return;  // the thread is woken when its mapping has been put back
+  }
   if (!mapping) {
     // Unmapped meanwhile, or never one of ours: it must not wait for ever, nor go round in circles.
     counters_.stale.add();

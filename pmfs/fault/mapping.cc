@@ -13,7 +13,7 @@ constexpr unsigned kMaxFailures = 3;
 }
 
 Mapping::Mapping(uint64_t id_, uint64_t va_, PageRange pages_, int prot_, int32_t fd_, InodeRef inode,
-                 std::shared_ptr<Sentinel> sentinel, std::shared_ptr<Uffd> uffd, Agent& agent)
+                 std::shared_ptr<Sentinel> sentinel, std::shared_ptr<Uffd> uffd, Agent& agent, Origin origin)
     : id(id_),
       va(va_),
       pages(pages_),
@@ -23,7 +23,17 @@ Mapping::Mapping(uint64_t id_, uint64_t va_, PageRange pages_, int prot_, int32_
       sentinel_(std::move(sentinel)),
       uffd_(std::move(uffd)),
       agent_(agent),
-      vmas_(pages_) {}
+      vmas_(pages_) {
+  if (origin == Origin::kNew) return;
+  vmas_.assign({pages, VmaKind::kUnknown, Pfn(0), true});
+  foreign_.store(true);
+  inode_->foreign_ptes.fetch_add(1);
+}
+
+void Mapping::put_back() {
+  WriterLock l(vma_mutex_);
+  command(pages, VmaKind::kSentinel, Pfn(0));
+}
 
 Mapping::Installed Mapping::install(const BlockRun& run, bool protect, bool upgrade, Region& region,
                                     uint64_t* installed_pages) {
@@ -194,6 +204,7 @@ void Mapping::vma_done(const VmaCommand& c, int err) {
     Pfn pfn(c.kind == VmaKind::kRegion ? c.offset >> kBlockShift : 0);
     vmas_.assign({c.pages, err == 0 ? c.kind : VmaKind::kUnknown, pfn, false});
   }
+  if (err == 0 && c.pages == pages && foreign_.exchange(false)) inode_->foreign_ptes.fetch_sub(1);
   if (gone()) return;
   if (err == 0) {
     failures_.store(0);

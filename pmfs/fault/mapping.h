@@ -37,8 +37,12 @@ class Agent {
 
 class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
  public:
+  // kTakenOver: a client of a manager that died has it. Nobody knows what VMAs it consists of, and they may have PTEs: so
+  // nothing is installed until put_back() has made all of it the sentinel, which takes those PTEs away. Until then the
+  // inode counts it in foreign_ptes; for good, if it ends before that, as nobody can tell when the client unmaps.
+  enum class Origin : uint8_t { kNew, kTakenOver };
   Mapping(uint64_t id, uint64_t va, PageRange pages, int prot, int32_t sentinel_fd, InodeRef inode,
-          std::shared_ptr<Sentinel> sentinel, std::shared_ptr<Uffd> uffd, Agent& agent);
+          std::shared_ptr<Sentinel> sentinel, std::shared_ptr<Uffd> uffd, Agent& agent, Origin origin = Origin::kNew);
 
   const uint64_t id;
   const uint64_t va;
@@ -64,6 +68,8 @@ class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
   Installed install(const BlockRun& run, bool protect, bool upgrade, Region& region, uint64_t* installed_pages);
 
   bool write_protect(PageRange r) override;
+  // Posts the sentinel over all of it. When that is done the threads that wait in faults fault again.
+  void put_back();
 
   // The page is beyond the end of the file: gives the client the sentinel back, on which the kernel raises
   // SIGBUS. Wakes the thread if it is there already.
@@ -86,7 +92,7 @@ class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
   const std::shared_ptr<Sentinel> sentinel_;  // kept for as long as the mapping uses it
   const std::shared_ptr<Uffd> uffd_;
   Agent& agent_;
-  std::atomic<bool> gone_{false};
+  std::atomic<bool> gone_{false}, foreign_{false};
   std::atomic<unsigned> failures_{0};  // of the agent, in a row
   SharedMutex vma_mutex_{LockRank::kVma, "mapping vma"};
   VmaTable vmas_ GUARDED_BY(vma_mutex_);

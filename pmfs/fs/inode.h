@@ -64,6 +64,10 @@ class Inode {
   Placement placement GUARDED_BY(alloc_mutex);
   std::atomic<uint64_t> zero_blocks{0};  // volatile zero blocks in `entries`
   std::atomic<int64_t> mtime_ns{0};  // last one made persistent by a write
+  // Mappings taken over from a former manager whose old PTEs may still be there: any page of the file, no entry says so.
+  std::atomic<uint64_t> foreign_ptes{0};
+  // Clients of a former manager may have stored to any page without a fault that this one saw: fsync flushes them all.
+  std::atomic<bool> all_dirty{false};
 
  private:
   Mutex listeners_mutex_{LockRank::kLeaf, "inode listeners"};

@@ -142,6 +142,17 @@ void MountedVolume::touch_mtime(Inode& i) {
 // Metadata is synchronous; what is left are stores through mappings: the pages that were installed writable.
 // They keep their mark, since they may be stored to again without a fault.
 void MountedVolume::fsync(Inode& i) {
+  if (i.all_dirty.load()) {
+    const bool last_time = strangers() == 0 && i.foreign_ptes.load() == 0;
+    for (const FileExtent& e : store_->extents(i.ino, {Pgoff(0), kEndOfFile}, SIZE_MAX))
+      for (Pgoff p = e.pgoff; p < e.end();) {
+        BlockRun run = BlockRun::grab(*this, i, p, e.end() - p, Wait::kBlock, BlockRun::Eof::kIgnore);
+        if (run.kind() == BlockKind::kWritten)
+          region_->flush(region_->address(run.extent().pfn), run.count() * kBlockSize);
+        p += std::max<uint64_t>(run.count(), 1);
+      }
+    if (last_time) i.all_dirty.store(false);
+  }
   i.entries.for_each({Pgoff(0), kEndOfFile}, [&](Pgoff, exclusion::Entry e) {
     if (e.dirty()) region_->flush(region_->address(e.pfn()), e.pages() * kBlockSize);
   });

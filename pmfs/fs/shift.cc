@@ -35,11 +35,11 @@ FileExtent clip(const FileExtent& e, PageRange r) {
 
 }  // namespace
 
-// What a client may have PTEs on in `r`: what was installed writable. If a manager died before us, its clients may
-// still have pages that our lock entries know nothing of: everything written counts then.
+// What a client may have PTEs on in `r`: what was installed writable. A mapping that is being taken over from a manager
+// that died may have pages that our lock entries know nothing of: everything written counts then.
 std::vector<FileExtent> MountedVolume::maybe_mapped(Inode& i, PageRange r) {
   std::vector<FileExtent> out;
-  if (strangers_) {
+  if (i.foreign_ptes.load() != 0) {
     for (const FileExtent& e : store_->extents(i.ino, r, SIZE_MAX))
       if (!e.unwritten && !e.shared) out.push_back(e);
     return out;
@@ -72,6 +72,11 @@ Extent MountedVolume::reserve_anywhere(Pfn goal, uint64_t count) {
 // space is changing. Then the exclusion has to be left, so that pagers that wait for it get to the client's events.
 // Crash at any point: the file is as it was, in its old blocks or in new ones.
 bool MountedVolume::evacuate(Inode& i, PageRange r, BlockEvent what, uint64_t client) {
+  // Those can't be write-protected, as their userfaultfds are not here: what they store meanwhile would be lost.
+  if (size_t n = strangers())
+    fail(EBUSY, "inode {}: {} client(s) of a former manager live and have not come back yet, so what they map can't be moved; "
+         "continue them if they are stopped, or end them, and try again", to_u64(i.ino), n);
+  const bool foreign = i.foreign_ptes.load() != 0;
   const std::vector<FileExtent> mapped = maybe_mapped(i, r);
   if (!mapped.empty()) {
     for (const auto& holder : i.pte_holders())
@@ -103,6 +108,10 @@ bool MountedVolume::evacuate(Inode& i, PageRange r, BlockEvent what, uint64_t cl
   i.entries.for_each(r, [&](Pgoff head, exclusion::Entry e) {
     if (e.unwritten()) blank.push_back(clip({head, e.pfn(), e.pages(), true}, r));
   });
+  if (foreign) {
+    for (const FileExtent& e : store_->extents(i.ino, r, SIZE_MAX))
+      if (e.unwritten) blank.push_back(e);
+  }
   for (const FileExtent& e : blank) {
     region_->zap(e.blocks());
     counters_.zaps.add();

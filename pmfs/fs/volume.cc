@@ -84,7 +84,9 @@ MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptio
             meta::InodeAttr a = store_->getattr(ino);
             if (S_ISLNK(a.mode)) fail(ELOOP, "inode {}: is a symbolic link", to_u64(ino));
             if (!S_ISREG(a.mode)) fail(EISDIR, "inode {}: is a directory", to_u64(ino));
-            return std::make_shared<Inode>(ino, a.size, *scheme_, *store_);
+            auto inode = std::make_shared<Inode>(ino, a.size, *scheme_, *store_);
+            inode->all_dirty.store(!store_->superblock().was_clean);
+            return inode;
           },
           [this](Inode& i) { evict(i); }) {
   if (!std::filesystem::exists(dir / kMetaName))
@@ -94,7 +96,7 @@ MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptio
   store_ = meta::Store::open(dir / kMetaName);
   meta::Superblock sb = store_->superblock();
   region_ = open_shmem_region(dir / kDataName, sb.geometry.blocks, {sb.was_clean, o.canary});
-  strangers_ = !sb.was_clean;
+  locks_ = std::make_unique<ClientLocks>(dir, sb.mount_epoch);
   if (o.trace) owners_ = std::make_unique<OwnerMap>(sb.geometry.blocks);
   refill_ = std::make_unique<Refill>(*region_, *store_, false);
   recover();
@@ -118,25 +120,10 @@ MountedVolume::~MountedVolume() {
   }
 }
 
-// What a crash may have left: blocks between their file and the allocator, and files without a name.
-void MountedVolume::recover() {
-  for (const meta::Removed& r : store_->deferred()) {
-    for (Extent e : r.extents) region_->zap(e);  // a client of the dead manager may still have PTEs on them
-    store_->finish_free(r.id);
-  }
-  for (Ino ino : store_->orphans()) {
-    if (!S_ISREG(store_->getattr(ino).mode)) {
-      store_->free_inode(ino);
-      continue;
-    }
-    auto inode = inodes_.get(ino);
-    inodes_.put(*inode);  // evicts: no link is left
-  }
-}
-
 // The last reference went. Faults that are still under way find size 0 from here on.
 void MountedVolume::evict(Inode& i) {
-  bool orphan = store_->getattr(i.ino).nlink == 0;
+  // In the grace period somebody may still come for it.
+  bool orphan = store_->getattr(i.ino).nlink == 0 && !in_grace_.load();
   PageRange all{Pgoff(0), kEndOfFile};
   try {
     if (orphan) {

@@ -14,6 +14,7 @@
 #include "pmfs/base/stats.h"
 #include "pmfs/base/unique_fd.h"
 #include "pmfs/exclusion/scheme.h"
+#include "pmfs/fs/client_locks.h"
 #include "pmfs/fs/inode.h"
 #include "pmfs/fs/inode_table.h"
 #include "pmfs/fs/owner_map.h"
@@ -45,6 +46,10 @@ struct VolumeOptions {
   // Zapped blocks go back to the allocator in settle(), which the server calls when the caller has been answered;
   // else before the operation returns.
   bool free_in_settle = false;
+  // Unlinked files that clients of a manager that died may have open are kept until end_grace(), if such clients live.
+  bool grace = false;
+  // What is free may be mapped by clients of a manager that died: taken away at mount. Off only to see a test fail.
+  bool zap_at_mount = true;
   bool probe = true;          // first see in a child process that the pool can be opened (meta::probe)
 };
 
@@ -142,6 +147,16 @@ class MountedVolume {
   void on_freed(std::function<void()> f) { on_freed_ = std::move(f); }
   uint64_t times_freed() const { return times_freed_.load(); }
 
+  // --- after a manager that died (takeover.cc)
+  // Clients of former managers that live and have not come to this one: they may have PTEs on any block of a file.
+  size_t strangers();
+  bool in_grace() const { return in_grace_.load(); }
+  void end_grace();  // frees the unlinked files that nobody has come for. No lock held.
+  // The file of that number, if it is still this one. A reference, to be given back by put(). Throws Error(ESTALE).
+  std::shared_ptr<Inode> reattach(Ino ino, uint64_t generation);
+  // The lock that says that a client lives: to be given to it. One thread at a time.
+  UniqueFd grant_life_lock() { return locks_->grant(); }
+
   Region& region() { return *region_; }
   meta::Store& store() { return *store_; }
   OwnerMap* owners() { return owners_.get(); }
@@ -155,6 +170,8 @@ class MountedVolume {
   friend class BlockRun;
   std::shared_ptr<Inode> open_or_create(std::string_view path, int flags, uint32_t mode, const Credentials& who);
   void recover();
+  void zap_free_blocks();
+  void remove_orphans();
   void evict(Inode& i);
   void unlinked(const meta::Unlinked& u);
   struct Stuck {  // blocks that left their file; id: their record on the deferred-free list
@@ -204,7 +221,10 @@ class MountedVolume {
   void freed();
   std::function<void()> on_freed_;
   std::atomic<uint64_t> times_freed_{0};
-  bool strangers_ = false;  // clients of a manager that died may have PTEs that no lock entry knows of
+  std::unique_ptr<ClientLocks> locks_;
+  std::atomic<bool> in_grace_{false};
+  Mutex strangers_mutex_{LockRank::kLeaf, "volume strangers"};
+  std::vector<uint64_t> strangers_ GUARDED_BY(strangers_mutex_);  // their bytes of `locks_`
   Mutex stuck_mutex_{LockRank::kLeaf, "volume stuck"};
   std::vector<Stuck> stuck_ GUARDED_BY(stuck_mutex_);   // could not be zapped
   std::vector<Stuck> zapped_ GUARDED_BY(stuck_mutex_);  // settle() frees them

@@ -18,13 +18,19 @@ inline constexpr uint32_t kMaxPath = 4096;          // bytes, without NUL
 enum class Control : uint16_t {
   kHello = 1,     // c->m  HelloRequest (token != 0: I am the fork of that client)
   kWelcome = 2,   // m->c  HelloReply; fds: userfaultfd device (or a fresh userfaultfd), region, ring memfd,
-                  //       doorbell eventfd (client -> manager), sigbus memfd (empty; see docs/protocol.md)
+                  //       doorbell eventfd (client -> manager), sigbus memfd (empty; see docs/protocol.md), life lock
   kUffd = 3,      // c->m  empty; fd: the client's userfaultfd, API handshake done. m->c kOk
   kSentinel = 4,  // c->m  SentinelRequest{handle}. m->c kSentinelFd + fd: the sentinel memfd of that file
   kSentinelFd = 5,
   kOk = 6,
   kError = 7,     // m->c  ErrorReply
+  // A client whose manager has died hands over what it has to the next one (kHelloReattach), after kUffd:
+  kReattachFile = 8,   // c->m  ReattachFile. m->c kOk, or kSentinelFd + fd if asked for; ESTALE: the file is gone
+  kReattachMap = 9,    // c->m  ReattachMap. m->c kSentinelFd + fd; ESTALE
+  kReattachDone = 10,  // c->m  header only. m->c kOk: requests are served, VMA commands come
+  kHandOver = 11,      // c->m  header only, instead of a hello; root or the manager's user. m->c kOk: it drains and ends
 };
+inline constexpr size_t kWelcomeFds = 6;
 
 struct ControlHeader {
   uint32_t magic;
@@ -38,8 +44,11 @@ static_assert(sizeof(ControlHeader) == 16);
 struct HelloRequest {
   ControlHeader h;
   uint64_t fork_token;  // 0, or from Op::kForkPrepare in the parent
-  uint64_t reserved[3];
+  uint64_t flags;       // kHelloReattach: with 1 fd, the ring of the session with the former manager
+  uint64_t reserved[2];
 };
+inline constexpr uint64_t kHelloReattach = 1;
+
 struct HelloReply {
   ControlHeader h;
   uint8_t volume_uuid[16];
@@ -53,8 +62,26 @@ struct HelloReply {
   uint64_t ring_bytes;     // of the ring memfd
   uint64_t uffd_features;  // to ask for in UFFDIO_API
   uint32_t uffd_is_device; // 1: the first fd is /dev/userfaultfd (USERFAULTFD_IOC_NEW), 0: a userfaultfd
+  uint32_t epoch;          // of the mount: tells managers apart; also in each Reply
+};
+// Files are named by ino and generation, since the path may be another file's by now, or nobody's.
+struct ReattachFile {
+  ControlHeader h;
+  uint64_t ino, generation;
+  uint32_t handle;         // as it was
+  uint32_t flags;          // O_ flags it was opened with
+  uint32_t want_sentinel;  // 1: the client has the file's sentinel
   uint32_t reserved;
 };
+struct ReattachMap {
+  ControlHeader h;
+  uint64_t ino, generation;
+  uint64_t id;  // as the former manager called it; 0: it had not answered yet
+  uint64_t va, offset, length, prot;  // as in kMap
+  int32_t sentinel_fd;
+  uint32_t reserved;
+};
+static_assert(sizeof(ReattachFile) == 48 && sizeof(ReattachMap) == 80);
 struct SentinelRequest {
   ControlHeader h;
   uint32_t handle;
@@ -75,7 +102,7 @@ enum class Op : uint16_t {
   kStat = 3,        // path1, or handle (path1_len 0); a0 = kNoFollow -> attr
   kMap = 4,         // handle, a0 = va, a1 = offset bytes, a2 = length bytes, a3 = PROT_ bits, a4 = the client's own
                     // fd number of the sentinel (echoed in commands) -> v0 = mapping id, agent_seq
-  kUnmap = 5,       // a0 = mapping id. The mapping is gone for the manager on reply; then the client munmaps
+  kUnmap = 5,       // a0 = mapping id, or 0: what is at a1, if there is anything. The mapping is gone for the manager on reply; then the client munmaps
   kRead = 6,        // handle, a0 = offset, a1 = bytes (<= bounce) -> v0 = bytes read, data in bounce
   kWrite = 7,       // handle, a0 = offset, a1 = bytes, a2 = flags (kWriteAppend) -> v0 = written, v1 = offset used
   kTruncate = 8,    // handle or path1; a0 = size
@@ -119,6 +146,8 @@ enum class Op : uint16_t {
   kProject = 43,      // path1 or handle -> v0 = project, v1 = 1: handed on to what is made in it
   kClone = 45,        // handle: from; a0 = offset there, a1 = handle: to, a2 = offset there, a3 = bytes, 0: to the end
   kSetProject = 44,   // path1 or handle; a0 = project, a1 = 1: handed on
+  kReopen = 46,       // a0 = ino, a1 = generation, a2 = O_ flags -> handle: of a file opened just when its manager died.
+                      // ESTALE
 };
 inline constexpr uint64_t kWriteAppend = 1;
 inline constexpr uint64_t kNoFollow = 1;  // a symbolic link that is the last component is meant itself
@@ -152,10 +181,12 @@ struct Reply {
   uint64_t v0, v1;
   uint64_t agent_seq;  // wait until the own agent has executed the command of this number (0: none)
   uint32_t message_len;
-  uint32_t reserved;
+  uint32_t epoch;      // of the manager that answered: agent_seq counts its commands
   WireAttr attr;
 };
 static_assert(sizeof(Reply) == 120);
+// Handles and mapping ids say which manager gave them, so that a former one's are never taken for this one's.
+inline constexpr unsigned kHandleEpochShift = 24, kMappingEpochShift = 32;  // handle: the low 8 bits of the epoch
 
 struct PackedDirent {  // followed by name_len bytes, padded to 8
   uint64_t ino, cookie;

@@ -43,6 +43,8 @@ class Region {
   // Throws Error on failure: some PTEs may then be left and the blocks must not be reused.
   // Source: shmem_fallocate(FALLOC_FL_PUNCH_HOLE) -> unmap_mapping_range.
   virtual void zap(Extent e) = 0;
+  // The same of blocks that are free already, found at mount: no canary comes into them.
+  virtual void zap_free(Extent e) = 0;
 
   // libpmem2's functions for this mapping.
   virtual void flush(const void* p, size_t bytes) = 0;

@@ -228,6 +228,11 @@ void ShmemRegion::zap(Extent e) {
   set_state(e, kCanaried);
 }
 
+void ShmemRegion::zap_free(Extent e) {
+  punch(e);
+  set_state(e, kAbsent);
+}
+
 bool ShmemRegion::wants_refill(Pfn p) const {
   State s = state(p);
   return s == kAbsent || s == kUnknown;

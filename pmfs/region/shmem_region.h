@@ -31,6 +31,7 @@ class ShmemRegion final : public Region {
   bool wants_refill(Pfn p) const override;
   void populate(Extent e) override;
   void zap(Extent e) override;
+  void zap_free(Extent e) override;
   void flush(const void* p, size_t bytes) override;
   void drain() override;
   void* memcpy_nodrain(void* dst, const void* src, size_t bytes) override;

@@ -16,7 +16,6 @@ using namespace proto;
 
 namespace {
 
-constexpr uint64_t kMaxVa = uint64_t{1} << 47;
 constexpr size_t kMapAheadExtents = 1024;
 
 }  // namespace
@@ -38,6 +37,7 @@ void Dispatcher::execute(Session& s, uint32_t slot) {
     message = "the manager is out of memory";
   }
   c.reply.err = err;
+  c.reply.epoch = s.epoch();
   if (err != 0) {
     if (err == EPROTO) host_.protocol_errors.add();
     c.reply.message_len = static_cast<uint32_t>(std::min<size_t>(message.size(), 1024));
@@ -59,6 +59,7 @@ void Dispatcher::run(Call& c) {
   switch (static_cast<Op>(r.op)) {
     case Op::kNop: return;
     case Op::kOpen: return open(c);
+    case Op::kReopen: return reopen(c);
     case Op::kClose: return s.close_file(r.handle);
     case Op::kStat: return stat(c);
     case Op::kMap: return map(c);
@@ -166,6 +167,14 @@ void Dispatcher::open(Call& c) {
   c.reply.handle = c.session.add_file(std::make_shared<OpenFile>(OpenFile{std::move(ref), flags}));
 }
 
+void Dispatcher::reopen(Call& c) {
+  const int flags = static_cast<int>(c.r.a2 & (O_ACCMODE | O_APPEND));
+  if ((flags & O_ACCMODE) == O_ACCMODE) fail(EINVAL, "inode {}: neither for reading nor for writing", c.r.a0);
+  InodeRef ref(volume_, volume_.reattach(Ino{c.r.a0}, c.r.a1));
+  c.reply.attr = wire(volume_.getattr(*ref));
+  c.reply.handle = c.session.add_file(std::make_shared<OpenFile>(OpenFile{std::move(ref), flags}));
+}
+
 void Dispatcher::stat(Call& c) {
   if (c.r.a0 & ~kNoFollow) fail(EPROTO, "unknown stat flags {:#x}", c.r.a0);
   c.reply.attr = wire(c.path1.empty() ? volume_.getattr(*c.session.file(c.r.handle)->inode)
@@ -175,15 +184,15 @@ void Dispatcher::stat(Call& c) {
 void Dispatcher::map(Call& c) {
   const Request& r = c.r;
   auto f = file(c, false);
-  if (r.a0 == 0 || r.a0 % kBlockSize || r.a1 % kBlockSize || r.a2 % kBlockSize)
-    fail(EINVAL, "map: address {:#x}, offset {} and length {} must be multiples of {}", r.a0, r.a1, r.a2, kBlockSize);
-  if (r.a2 == 0 || r.a0 >= kMaxVa || r.a2 > kMaxVa - r.a0) fail(EINVAL, "map: {} bytes at {:#x}", r.a2, r.a0);
-  if (r.a1 > kMaxFileBytes || r.a2 > kMaxFileBytes - r.a1)
-    fail(EOVERFLOW, "map: offset {} + length {} is beyond the largest file", r.a1, r.a2);
-  if (r.a3 & ~uint64_t{PROT_READ | PROT_WRITE}) fail(EINVAL, "map: protection {:#x} is not supported", r.a3);
+  const PageRange pages = check_map(r.a0, r.a1, r.a2, r.a3);
   if ((r.a3 & PROT_WRITE) && (f->flags & O_ACCMODE) != O_RDWR) fail(EACCES, "map: the file is not open for reading and writing");
-  PageRange pages{pgoff_of(r.a1), pgoff_of(r.a1) + (r.a2 >> kBlockShift)};
   Session& s = c.session;
+  // The client has handed it over when the manager had died before the answer: asked again.
+  if (auto same = s.reattached() ? s.client().find(r.a0) : nullptr;
+      same && same->va == r.a0 && same->pages == pages && same->inode().ino == f->inode->ino) {
+    c.reply.v0 = same->id;
+    return;
+  }
   auto m = std::make_shared<fault::Mapping>(s.next_mapping_id(), r.a0, pages, static_cast<int>(r.a3),
                                             static_cast<int32_t>(r.a4), f->inode, s.sentinel(f->inode),
                                             s.client().uffd(), s);
@@ -199,7 +208,11 @@ void Dispatcher::map(Call& c) {
 }
 
 void Dispatcher::unmap(Call& c) {
-  if (!c.session.client().remove(c.r.a0)) fail(EINVAL, "mapping {}: there is none", c.r.a0);
+  fault::Client& client = c.session.client();
+  if (c.r.a0 == 0)  // whether there is one or not: a client can't always know if a former manager had made it
+    client.remove_at(c.r.a1);
+  else if (!client.remove(c.r.a0))
+    fail(EINVAL, "mapping {}: there is none", c.r.a0);
 }
 
 void Dispatcher::map_info(Call& c) {

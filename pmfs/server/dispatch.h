@@ -40,6 +40,7 @@ class Dispatcher {
   };
   void run(Call& c);
   void open(Call& c);
+  void reopen(Call& c);
   void map(Call& c);
   void unmap(Call& c);
   void map_info(Call& c);

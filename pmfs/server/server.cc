@@ -36,7 +36,8 @@ Server::Server(const ServerOptions& o) : options_(o) {
          "and access to that device",
          std::strerror(errno));
   fault::probe_kernel(uffd_device_.get());
-  volume_ = std::make_unique<MountedVolume>(o.volume, VolumeOptions{o.exclusion, o.allow_broken, o.canary, o.trace, true});
+  volume_ = std::make_unique<MountedVolume>(o.volume, VolumeOptions{o.exclusion, o.allow_broken, o.canary, o.trace, true, true,
+                                                                            o.zap_at_mount});
   // A description of its own: the one of the region holds the manager's lock on the file.
   std::string self = "/proc/self/fd/" + std::to_string(volume_->region().fd());
   region_fd_ = UniqueFd(::open(self.c_str(), O_RDWR | O_CLOEXEC));
@@ -88,6 +89,7 @@ void Server::start() {
   if (!epoll_ || !stop_event_) fail(errno, "manager: can't create an epoll set");
   epoll_event e{EPOLLIN, {.u64 = kStopId}};
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, stop_event_.get(), &e);
+  grace_end_ns_ = sys().monotonic_ns() + static_cast<int64_t>(options_.grace_seconds * 1e9);
   listen();
   control_thread_ = std::thread([this] { run(); });
 }
@@ -122,7 +124,18 @@ void Server::request_stop() {
 
 void Server::wait() {
   if (control_thread_.joinable()) control_thread_.join();
-  stop();
+  if (handed_over_.load())
+    drain();
+  else
+    stop();
+}
+
+// Requests that nobody has taken stay in the rings, for the next manager.
+void Server::drain() {
+  listen_.reset();
+  workers_.reset();
+  pagers_.reset();
+  volume_->space();  // frees what is zapped
 }
 
 void Server::stop() {
@@ -146,6 +159,7 @@ void Server::run() {
     epoll_event e;
     int n = ::epoll_wait(epoll_.get(), &e, 1, 1000);
     expire_forks(false);
+    if (volume_->in_grace() && (sys().monotonic_ns() >= grace_end_ns_ || volume_->strangers() == 0)) volume_->end_grace();
     if (n <= 0 || e.data.u64 == kStopId) continue;
     if (e.data.u64 == kListenId) {
       accept();
@@ -213,20 +227,39 @@ void Server::control(const std::shared_ptr<Session>& s) {
 void Server::on_control(const std::shared_ptr<Session>& s, ControlMessage& m) {
   switch (m.type()) {
     case Control::kHello: {
-      auto h = m.as<HelloRequest>(Control::kHello);
+      auto h = m.as<HelloRequest>(Control::kHello, m.fd_count);
       if (!h) fail(EPROTO, "a malformed hello");
       std::shared_ptr<ForkImage> image;
       if (h->fork_token != 0) image = take_fork(h->fork_token, s->peer.uid);
-      s->welcome(m, *pagers_, uffd_device_.get(), region_fd_.get(), std::move(image));
+      if ((h->flags & ~kHelloReattach) != 0 || m.fd_count != (h->flags & kHelloReattach ? 1 : 0) || (image && m.fd_count != 0))
+        fail(EPROTO, "a malformed hello");
+      s->welcome(m, uffd_device_.get(), region_fd_.get(), std::move(image));
       return;
     }
     case Control::kUffd:
       s->take_uffd(m);
+      if (!s->reattaching()) workers_->add(s);
+      return;
+    case Control::kReattachFile: return s->reattach_file(m);
+    case Control::kReattachMap: return s->reattach_map(m);
+    case Control::kReattachDone:
+      s->reattach_done(m);
       workers_->add(s);
       return;
+    case Control::kHandOver: return hand_over(s, m);
     case Control::kSentinel: return s->send_sentinel(m);
     default: fail(EPROTO, "control message {} is not one a client sends", static_cast<int>(m.type()));
   }
+}
+
+void Server::hand_over(const std::shared_ptr<Session>& s, const ControlMessage& m) {
+  if (s->ready() || !m.as<ControlHeader>(Control::kHandOver)) fail(EPROTO, "a hand-over out of turn");
+  if (s->peer.uid != 0 && s->peer.uid != ::geteuid())
+    fail(EPERM, "only root and the manager's own user may take the volume over");
+  if (int err = send_message(s->socket(), Control::kOk, m.header().seq)) fail(err, "hand-over: can't be answered");
+  spdlog::info("{}: process {} takes over", options_.volume.string(), s->peer.pid);
+  handed_over_.store(true);
+  request_stop();
 }
 
 std::shared_ptr<ForkImage> Server::take_fork(uint64_t token, uid_t uid) {

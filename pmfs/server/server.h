@@ -24,6 +24,8 @@ struct ServerOptions {
   bool canary = false, trace = false;
   unsigned jitter = 0;          // pause::g_jitter
   unsigned socket_mode = 0600;  // who may connect: a capability on all file data of the volume
+  double grace_seconds = 15;    // clients of a manager that died may come back; then unlinked files of the rest are freed
+  bool zap_at_mount = true;     // VolumeOptions
 };
 
 class Server {
@@ -36,7 +38,10 @@ class Server {
 
   void start();         // listens; returns when clients can connect
   void request_stop();  // async-signal-safe
-  void wait();          // until a stop was requested, then stop()
+  void wait();          // until a stop was requested, then stop(), or drain() if it is to be handed over
+  // A manager that takes over has asked: everything under way is finished and nothing begun any more, but no session is
+  // ended. The process must end now, without destroying this: its clients then go to the next manager.
+  bool handed_over() const { return handed_over_.load(); }
   void stop();          // ends every session; idempotent
 
   // For tests that run a manager in their own process.
@@ -52,6 +57,8 @@ class Server {
   void on_control(const std::shared_ptr<Session>& s, proto::ControlMessage& m);
   void end(const std::shared_ptr<Session>& s);
   void expire_forks(bool all);
+  void hand_over(const std::shared_ptr<Session>& s, const proto::ControlMessage& m);
+  void drain();
   std::shared_ptr<ForkImage> take_fork(uint64_t token, uid_t uid);
 
   const ServerOptions options_;
@@ -64,7 +71,8 @@ class Server {
   UniqueFd uffd_device_, region_fd_, listen_, epoll_, stop_event_;
   std::filesystem::path socket_path_;
   std::thread control_thread_;
-  std::atomic<bool> stop_{false};
+  std::atomic<bool> stop_{false}, handed_over_{false};
+  int64_t grace_end_ns_ = 0;  // control thread only
   uint64_t next_id_ = 0;  // control thread only
 
   SharedMutex sessions_mutex_{LockRank::kSessionList, "server sessions"};

@@ -34,15 +34,20 @@ Session::Session(MountedVolume& volume, fault::Pagers& pagers, uint64_t session_
       who(credentials_of(socket.get(), cred)),
       volume_(volume),
       pagers_(pagers),
-      socket_(std::move(socket)), client_(session_id) {}
+      socket_(std::move(socket)),
+      client_(session_id),
+      epoch_(static_cast<uint32_t>(volume.superblock().mount_epoch)) {}
 
 Session::~Session() { end(); }
 
-void Session::welcome(const ControlMessage& m, const fault::Pagers&, int uffd_device, int region_fd,
-                      std::shared_ptr<ForkImage> image) {
+void Session::welcome(ControlMessage& m, int uffd_device, int region_fd, std::shared_ptr<ForkImage> image) {
   if (ring_) fail(EPROTO, "a second hello on one connection");
-  ring_fd_ = UniqueFd(Ring::create_memfd());
-  ring_ = std::make_unique<Ring>(ring_fd_.get());
+  if (m.fd_count != 0) {
+    take_ring(std::move(m.fds[0]));
+  } else {
+    ring_fd_ = UniqueFd(Ring::create_memfd());
+    ring_ = std::make_unique<Ring>(ring_fd_.get());
+  }
   ring_->header().manager_sleeps.store(1);
   doorbell_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!doorbell_) fail(errno, "no eventfd for the doorbell: too many files open in the manager?");
@@ -50,7 +55,6 @@ void Session::welcome(const ControlMessage& m, const fault::Pagers&, int uffd_de
     image_ = std::move(image);
     MutexLock l(files_mutex_);
     files_ = image_->files;
-    next_handle_ = files_.empty() ? 1 : files_.rbegin()->first + 1;
   }
   meta::Superblock sb = volume_.superblock();
   HelloReply r{};
@@ -65,7 +69,10 @@ void Session::welcome(const ControlMessage& m, const fault::Pagers&, int uffd_de
   r.ring_bytes = RingLayout::kBytes;
   r.uffd_features = fault::kUffdFeatures;
   r.uffd_is_device = 1;
-  const int fds[] = {uffd_device, region_fd, ring_fd_.get(), doorbell_.get(), client_.sigbus_page.fd()};
+  r.epoch = epoch_;
+  const UniqueFd life = volume_.grant_life_lock();  // ours is closed when the client has its own
+  const int fds[] = {uffd_device, region_fd, ring_fd_.get(), doorbell_.get(), client_.sigbus_page.fd(), life.get()};
+  static_assert(std::size(fds) == kWelcomeFds);
   if (int err = send_message(socket(), Control::kWelcome, m.header().seq, r, fds))
     fail(err, "client {}: can't be answered", id);
 }
@@ -102,7 +109,8 @@ std::shared_ptr<fault::Sentinel> Session::sentinel(const InodeRef& inode) {
 void Session::end() {
   if (ended_.exchange(true)) return;
   if (ready()) pagers_.remove(client_);
-  if (ring_) {
+  // A client that has not come all the way has hung up, to try again here or at the next manager, with this very ring.
+  if (ring_ && !reattaching()) {
     ring_->header().closed.store(1);
     for (uint32_t i = 0; i < kSlots; ++i) futex_wake(&ring_->slot(i).state, INT32_MAX);
   }
@@ -128,15 +136,25 @@ uint32_t Session::add_file(std::shared_ptr<OpenFile> f) {
   MutexLock l(files_mutex_);
   if (ended()) fail(ENOTCONN, "client {}: is gone", id);
   if (files_.size() >= kMaxFiles) fail(EMFILE, "client {}: {} files are open already", id, kMaxFiles);
-  while (next_handle_ == 0 || files_.count(next_handle_)) ++next_handle_;
-  files_.emplace(next_handle_, std::move(f));
-  return next_handle_++;
+  const uint32_t handle = take_handle();
+  files_.emplace(handle, std::move(f));
+  return handle;
+}
+
+uint32_t Session::take_handle() {
+  uint32_t handle;
+  do {
+    last_handle_ = (last_handle_ + 1) & ((1u << kHandleEpochShift) - 1);
+    handle = (epoch_ & 0xff) << kHandleEpochShift | last_handle_;
+  } while (last_handle_ == 0 || files_.count(handle));
+  return handle;
 }
 
 std::shared_ptr<OpenFile> Session::file(uint32_t handle) {
   MutexLock l(files_mutex_);
   auto it = files_.find(handle);
   if (it == files_.end()) fail(EBADF, "handle {}: is not open", handle);
+  if (!it->second->inode) fail(ESTALE, "handle {}: the file was removed while there was no manager", handle);
   return it->second;
 }
 
@@ -145,11 +163,14 @@ void Session::close_file(uint32_t handle) {
   std::vector<std::shared_ptr<fault::Sentinel>> dropped;
   MutexLock l(files_mutex_);
   auto it = files_.find(handle);
+  if (it == files_.end() && former_handle(handle)) return;
   if (it == files_.end()) fail(EBADF, "handle {}: is not open", handle);
   f = std::move(it->second);
   files_.erase(it);
+  if (!f->inode) return;
   uint64_t ino = to_u64(f->inode->ino);
-  bool other = std::any_of(files_.begin(), files_.end(), [&](auto& o) { return o.second->inode->ino == f->inode->ino; });
+  bool other = std::any_of(files_.begin(), files_.end(),
+                           [&](auto& o) { return o.second->inode && o.second->inode->ino == f->inode->ino; });
   if (other) return;
   auto s = sentinels_[ino].lock();
   auto at = std::find(kept_sentinels_.begin(), kept_sentinels_.end(), s);
@@ -175,9 +196,10 @@ ForkImage Session::fork_image() {
   for (auto& m : maps) {
     uint32_t handle = 0;
     for (auto& [h, f] : image.files)
-      if (f->inode->ino == m->inode().ino && (f->flags & O_ACCMODE) != O_WRONLY) handle = h;
+      if (f->inode && f->inode->ino == m->inode().ino && (f->flags & O_ACCMODE) != O_WRONLY) handle = h;
     if (handle == 0) {  // its file was closed: one of its own for the child
-      handle = next_handle_++;
+      do handle = take_handle();
+      while (image.files.count(handle));
       image.files.emplace(handle, std::make_shared<OpenFile>(OpenFile{m->inode_ref(), O_RDWR}));
     }
     image.mappings.push_back({m->id, m->va, m->pages.first.bytes(), m->pages.count() * kBlockSize,

@@ -2,6 +2,8 @@
 // socket does, at any moment; whatever was of it is then gone, and who still works on its behalf finds nothing.
 //
 //   kNew --Hello--> kWelcomed --Uffd--> kReady;   any --EOF, protocol error, stop--> ended
+//   The same for a client of a manager that died (reattach.cc), but that its requests are looked at only when it has
+//   handed over its files and mappings: kReady --ReattachFile, ReattachMap...--> --ReattachDone--> served
 //
 // Locks: files_mutex_ and agent_mutex_ are leaves for each other; neither is held while the client does anything.
 #pragma once
@@ -23,9 +25,12 @@
 namespace pmfs::server {
 
 struct OpenFile {
-  InodeRef inode;
+  InodeRef inode;  // none: the file was gone when the client came back to this manager; every use of it is ESTALE
   int flags = 0;
 };
+
+// What kMap and kReattachMap ask for: addresses, offset and length by pages, a protection there is. Throws EINVAL, EOVERFLOW.
+PageRange check_map(uint64_t va, uint64_t offset, uint64_t length, uint64_t prot);
 
 // What a fork takes along.
 struct ForkImage {
@@ -53,14 +58,19 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   bool ended() const { return ended_.load(std::memory_order_acquire); }
 
   // --- set-up, on the control thread. An Error is sent to the client by the caller.
-  void welcome(const proto::ControlMessage& m, const fault::Pagers&, int uffd_device, int region_fd,
-               std::shared_ptr<ForkImage> image);
+  void welcome(proto::ControlMessage& m, int uffd_device, int region_fd, std::shared_ptr<ForkImage> image);
   void take_uffd(proto::ControlMessage& m);
   void send_sentinel(const proto::ControlMessage& m);
+  // --- reattach.cc
+  bool reattaching() const { return client_.reattaching.load(); }
+  bool reattached() const { return reattached_; }
+  void reattach_file(const proto::ControlMessage& m);
+  void reattach_map(const proto::ControlMessage& m);
+  void reattach_done(const proto::ControlMessage& m);
   // Idempotent. No lock held.
   void end();
 
-  // --- open files. Errors: EBADF, EMFILE.
+  // --- open files. Errors: EBADF, EMFILE, ESTALE.
   uint32_t add_file(std::shared_ptr<OpenFile> f);
   std::shared_ptr<OpenFile> file(uint32_t handle);
   void close_file(uint32_t handle);
@@ -68,7 +78,10 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   std::shared_ptr<fault::Sentinel> sentinel(const InodeRef& inode);
   ForkImage fork_image();
   std::shared_ptr<ForkImage> inherited() const { return image_; }
-  uint64_t next_mapping_id() { return mapping_ids_.fetch_add(1) + 1; }
+  uint64_t next_mapping_id() { return (uint64_t{epoch_} << proto::kMappingEpochShift) + mapping_ids_.fetch_add(1) + 1; }
+  uint32_t epoch() const { return epoch_; }  // of the mount
+  // Given by a manager before this one: what it means may be gone, which is all that closing wants.
+  bool former_handle(uint32_t h) const { return reattached_ && h >> proto::kHandleEpochShift != (epoch_ & 0xff); }
 
   // --- VMA commands
   uint64_t post(fault::VmaCommand c) override;  // any thread; never waits
@@ -80,6 +93,9 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
 
  private:
   void pump() REQUIRES(agent_mutex_);
+  uint32_t take_handle() REQUIRES(files_mutex_);
+  void take_ring(UniqueFd fd);
+  void answer_interrupted();
 
   MountedVolume& volume_;
   fault::Pagers& pagers_;
@@ -89,12 +105,14 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   std::shared_ptr<ForkImage> image_;
   std::atomic<bool> ready_{false}, ended_{false};
   std::atomic<uint64_t> mapping_ids_{0};
+  const uint32_t epoch_;
+  bool reattached_ = false;  // set by the hello
 
   Mutex files_mutex_{LockRank::kSessionFiles, "session files"};
   std::map<uint32_t, std::shared_ptr<OpenFile>> files_ GUARDED_BY(files_mutex_);
   std::map<uint64_t, std::weak_ptr<fault::Sentinel>> sentinels_ GUARDED_BY(files_mutex_);
   std::vector<std::shared_ptr<fault::Sentinel>> kept_sentinels_ GUARDED_BY(files_mutex_);
-  uint32_t next_handle_ GUARDED_BY(files_mutex_) = 1;
+  uint32_t last_handle_ GUARDED_BY(files_mutex_) = 0;  // without the epoch
 
   // Commands in order: [executed | in the ring, seq done_+1 .. posted_ | waiting for room, .. next_seq_].
   Mutex agent_mutex_{LockRank::kAgent, "session agent"};

@@ -186,7 +186,7 @@ TEST_CASE("copy_range copies data, keeps holes, and takes away what was there") 
   f.check_clean();
 }
 
-TEST_CASE("after an unclean end every written page may be mapped by somebody: a shift copies it") {
+TEST_CASE("after an unclean end: pages that a client of the dead manager may have mapped are copied, or not moved") {
   Fixture f;
   {
     InodeRef i = f.open("/a");
@@ -202,6 +202,14 @@ TEST_CASE("after an unclean end every written page may be mapped by somebody: a 
   }
   SECTION("an unclean one") {
     f.v.reset();
+    const bool lives = GENERATE(true, false), comes_back = GENERATE(true, false);
+    const int fd = ::open((f.dir / "vol" / "clients").c_str(), O_RDWR | O_CLOEXEC);
+    REQUIRE(fd >= 0);
+    struct flock lock {};
+    lock.l_type = F_WRLCK;
+    lock.l_start = 4711;
+    lock.l_len = 1;
+    if (lives) REQUIRE(::fcntl(fd, F_OFD_SETLK, &lock) == 0);
     if (pid_t pid = ::fork(); pid == 0) {  // a manager that dies
       MountedVolume v(f.dir / "vol", {});
       ::_exit(0);
@@ -212,8 +220,13 @@ TEST_CASE("after an unclean end every written page may be mapped by somebody: a 
     }
     f.mount();
     InodeRef i = f.open("/a");
+    CHECK(f.v->strangers() == (lives ? 1 : 0));
+    if (lives) CHECK(error_of([&] { f.v->insert(*i, 0, kPage); }) == EBUSY);
+    if (comes_back) i->foreign_ptes.fetch_add(1);
+    ::close(fd);  // its lock goes with it
+    CHECK(f.v->strangers() == 0);
     f.v->insert(*i, 0, kPage);
-    CHECK(pfn() != before);
+    CHECK((pfn() != before) == comes_back);
     CHECK(read(*f.v, *i, kPage, kPage) == std::vector<uint8_t>(kPage, 5));
     f.check_clean();
   }

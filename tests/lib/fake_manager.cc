@@ -83,8 +83,8 @@ bool FakeManager::greet(int socket) {
                     UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_EVENT_REMAP;
   r.uffd_is_device = 1;
   UniqueFd device(open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
-  const int fds[] = {device.get(), region_.get(), ring_fd_.get(), doorbell_.get(), sigbus_.get()};
-  size_t count = 5;
+  const int fds[] = {device.get(), region_.get(), ring_fd_.get(), doorbell_.get(), sigbus_.get(), sigbus_.get()};
+  size_t count = std::size(fds);
   if (welcome_) welcome_(r, &count);
   if (count == 0) {
     send_error(socket, m.header().seq, EACCES, "not you");

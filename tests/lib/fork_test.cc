@@ -153,6 +153,7 @@ TEST_CASE("a dead manager stalls faults: they are not answered with zeros") {
   REQUIRE(pipe(to_child) == 0);
   const pid_t pid = fork();
   if (pid == 0) {
+    ::setenv("PMFS_PATIENCE_MS", "300", 1);
     close(to_child[1]);
     std::string path;
     for (char c; read(to_child[0], &c, 1) == 1;) path += c;

@@ -32,7 +32,7 @@ RawClient::RawClient(const std::string& volume) : socket(raw_socket(volume)) {
   need(send_message(socket.get(), Control::kHello, 1, HelloRequest{}) == 0, "hello");
   ControlMessage m;
   need(recv_control(socket.get(), &m).status == RecvStatus::kOk, "no answer to hello");
-  auto r = m.as<HelloReply>(Control::kWelcome, 5);
+  auto r = m.as<HelloReply>(Control::kWelcome, kWelcomeFds);
   need(r.has_value(), "no welcome");
   welcome = *r;
   uffd = UniqueFd(::ioctl(m.fds[0].get(), USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK));

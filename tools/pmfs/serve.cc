@@ -18,6 +18,7 @@
 #include "pmfs/base/error.h"
 #include "pmfs/base/pause.h"
 #include "pmfs/exclusion/scheme.h"
+#include "pmfs/server/hand_over.h"
 #include "pmfs/server/server.h"
 #include "tools/pmfs/target.h"
 
@@ -30,6 +31,8 @@ struct Options {
   server::ServerOptions server;
   std::string dir, socket_mode = "0600";
   int ready_fd = -1;
+  bool takeover = false;
+  double takeover_timeout = 30;
   std::optional<unsigned> jitter;
   bool verbose = false;
 };
@@ -120,6 +123,7 @@ void serve(const Context& c, Options& o) {
   const bool broken = o.server.allow_broken && scheme != nullptr && !scheme->sound;
   o.server.jitter = o.jitter.value_or(broken ? kBrokenJitter : 0);
   if (o.server.jitter != 0) spdlog::warn("jitter is on: one thread in {} sleeps at pause points", o.server.jitter);
+  if (o.takeover) server::take_over(o.dir, o.takeover_timeout);
   {
     server::Server s(o.server);
     s.start();
@@ -133,6 +137,11 @@ void serve(const Context& c, Options& o) {
     if (o.ready_fd >= 0) tell_ready(o.ready_fd);
     s.wait();
     g_server.store(nullptr);
+    if (s.handed_over()) {
+      spdlog::info("{}: handed over", o.dir);
+      spdlog::shutdown();
+      ::_exit(0);  // as if killed: the clients must find their sessions as they are
+    }
     const int sig = g_signal.load();
     spdlog::info("{}: stopping, {}", o.dir, sig != 0 ? fmt::format("signal {}", sig) : "asked by a client");
   }
@@ -148,6 +157,7 @@ void add_serve(CLI::App& app, Context& c) {
       app, c, "serve", "Serve a volume to its clients, in the foreground, until SIGTERM or pmfs shutdown",
       "  pmfs serve /dev/shm/vol\n"
       "  pmfs serve /dev/shm/vol --pagers 4 --workers 8\n"
+      "  pmfs serve /dev/shm/vol --takeover             replace the manager that runs; its clients notice nothing\n"
       "  pmfs serve --exclusion list                    the exclusion schemes there are\n"
       "  pmfs serve /dev/shm/vol --ready-fd 3 3>fifo    a byte in fifo says that clients can connect\n",
       [&c, o] { serve(c, *o); });
@@ -160,6 +170,12 @@ void add_serve(CLI::App& app, Context& c) {
       ->check(CLI::Range(1, 256))->capture_default_str();
   cmd->add_option("--ready-fd", o->ready_fd, "write one byte to this descriptor when clients can connect")
       ->check(CLI::Range(0, 1 << 20));
+  cmd->add_flag("--takeover", o->takeover, "take the volume over from the manager that serves it, with its clients");
+  cmd->add_option("--takeover-timeout", o->takeover_timeout, "seconds to wait for its answer, and then for its end")
+      ->check(CLI::Range(0.1, 3600.0))->capture_default_str();
+  cmd->add_option("--grace", o->server.grace_seconds,
+                  "seconds for which the clients of a manager that died may come back to their unlinked files")
+      ->check(CLI::Range(0.0, 86400.0))->capture_default_str();
   cmd->add_option("--socket-mode", o->socket_mode, "who may connect, and so reach every file's data")
       ->capture_default_str();
   cmd->add_flag("--torture-allow-broken", o->server.allow_broken, "accept schemes that are broken on purpose");

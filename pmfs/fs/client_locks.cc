@@ -1,0 +1,85 @@
+#include "pmfs/fs/client_locks.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "pmfs/base/error.h"
+
+namespace pmfs {
+
+namespace {
+
+constexpr uint64_t kEnd = uint64_t{1} << 62;  // behind every byte that is ever given
+constexpr unsigned kEpochShift = 32;
+
+struct flock range(short type, uint64_t first, uint64_t end) {
+  struct flock l {};
+  l.l_type = type;
+  l.l_whence = SEEK_SET;
+  l.l_start = static_cast<off_t>(first);
+  l.l_len = static_cast<off_t>(end - first);
+  return l;
+}
+
+}  // namespace
+
+ClientLocks::ClientLocks(const std::filesystem::path& dir, uint64_t epoch)
+    : path_(dir / "clients"),
+      fd_(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)),
+      next_((epoch << kEpochShift) + 1) {
+  if (!fd_) fail(errno, "{}: can't be opened: {}", path_.string(), std::strerror(errno));
+}
+
+UniqueFd ClientLocks::grant() {
+  // By way of /proc: the same file, whatever has become of its name.
+  UniqueFd fd(::open(("/proc/self/fd/" + std::to_string(fd_.get())).c_str(), O_RDWR | O_CLOEXEC));
+  if (!fd) fail(errno, "{}: can't be opened for a client: {}", path_.string(), std::strerror(errno));
+  for (;;) {  // a byte is taken if somebody locked what is not his
+    struct flock l = range(F_WRLCK, next_, next_ + 1);
+    ++next_;
+    if (::fcntl(fd.get(), F_OFD_SETLK, &l) == 0) return fd;
+    if (errno != EAGAIN && errno != EACCES)
+      fail(errno, "{}: can't lock byte {}: {}", path_.string(), next_ - 1, std::strerror(errno));
+  }
+}
+
+bool ClientLocks::first_held(uint64_t from, uint64_t end, uint64_t* byte, uint64_t* count) const {
+  struct flock l = range(F_WRLCK, from, end);
+  if (::fcntl(fd_.get(), F_OFD_GETLK, &l) != 0)
+    fail(errno, "{}: can't look for locks: {}", path_.string(), std::strerror(errno));
+  if (l.l_type == F_UNLCK) return false;
+  *byte = static_cast<uint64_t>(l.l_start);
+  *count = l.l_len == 0 ? end - *byte : static_cast<uint64_t>(l.l_len);
+  return true;
+}
+
+bool ClientLocks::held(uint64_t byte) const {
+  uint64_t at, count;
+  return first_held(byte, byte + 1, &at, &count);
+}
+
+// The kernel tells of any one lock in a range, not of the first: what is left of it and right of it is asked next. A
+// client that locks more than its byte counts once.
+std::vector<uint64_t> ClientLocks::all_held() const {
+  std::vector<uint64_t> out;
+  std::vector<std::pair<uint64_t, uint64_t>> todo{{0, kEnd}};
+  while (!todo.empty()) {
+    auto [from, end] = todo.back();
+    todo.pop_back();
+    uint64_t byte, count;
+    if (from >= end || !first_held(from, end, &byte, &count)) continue;
+    const uint64_t first = std::max(byte, from);
+    out.push_back(first);
+    todo.emplace_back(from, first);
+    if (count < end - first) todo.emplace_back(std::max(byte + count, first + 1), end);
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+}  // namespace pmfs

@@ -1,0 +1,38 @@
+// ClientLocks: which clients are alive, by something that the kernel releases when they die.
+//
+// Each client holds a lock on one byte of DIR/clients, as an open-file-description lock: the manager takes it on a
+// description of its own and gives that to the client (SCM_RIGHTS), keeping none. So there is no moment when a client
+// has anything without the lock, no client can forget to take it, and it ends with the client's last copy of the fd,
+// however the client ends. A pid would say nothing: it may be another process' by now.
+//
+// Bytes are never used twice: mount epoch * 2^32 + number of the client. Not thread-safe but for the const members.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+#include "pmfs/base/unique_fd.h"
+
+namespace pmfs {
+
+class ClientLocks {
+ public:
+  // Opens (or makes) DIR/clients. Throws Error.
+  ClientLocks(const std::filesystem::path& dir, uint64_t epoch);
+
+  // A locked byte nobody has had: the fd that holds it, to be given away. Throws Error(EMFILE...).
+  UniqueFd grant();
+  // Does anybody hold this byte?
+  bool held(uint64_t byte) const;
+  // All bytes that are held now, by whatever manager they were given.
+  std::vector<uint64_t> all_held() const;
+
+ private:
+  bool first_held(uint64_t from, uint64_t end, uint64_t* byte, uint64_t* count) const;
+  const std::filesystem::path path_;
+  UniqueFd fd_;  // holds no lock itself
+  uint64_t next_;
+};
+
+}  // namespace pmfs
