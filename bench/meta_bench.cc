@@ -120,8 +120,8 @@ void operations(const std::string& parent, unsigned rounds) {
 
 // --- mounting
 
-uint64_t status_kib(const std::string& field) {
-  std::ifstream in("/proc/self/status");
+uint64_t memory_kib(const std::string& field) {
+  std::ifstream in("/proc/self/smaps_rollup");
   for (std::string word; in >> word;)
     if (uint64_t n; word == field + ":" && in >> n) return n;
   return 0;
@@ -167,11 +167,11 @@ void mount(const std::string& parent, uint64_t files, uint64_t blocks) {
   in_child([&] {
     VolumeOptions o;
     o.probe = false;
-    const uint64_t anon = status_kib("RssAnon"), shm = status_kib("RssShmem");
+    const uint64_t anon = memory_kib("Anonymous"), shm = memory_kib("Rss") - anon;
     auto t = Clock::now();
     auto* v = new MountedVolume(dir.path, o);  // never unmounted: the next mount finds a crash too
     const double bare = since(t);
-    const uint64_t anon2 = status_kib("RssAnon"), shm2 = status_kib("RssShmem");
+    const uint64_t anon2 = memory_kib("Anonymous"), shm2 = memory_kib("Rss") - anon2;
     t = Clock::now();
     v->unlink("/d0/file-1");
     fmt::print("{:>9} files, region {:>6} GiB: mount {:>8.1f} ms, {:>7} KiB of its own, {:>7} KiB of the pool and region; "

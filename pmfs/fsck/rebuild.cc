@@ -10,6 +10,7 @@
 #include "pmfs/meta/bitmap.h"
 #include "pmfs/meta/directory.h"
 #include "pmfs/meta/extent_map.h"
+#include "pmfs/meta/hash.h"
 #include "pmfs/meta/inode_table.h"
 #include "pmfs/meta/quotas.h"
 #include "pmfs/meta/shared_blocks.h"
@@ -105,16 +106,18 @@ class Rebuilder {
         table_.make_slot(n);
         t.next = n + 1;
         InodeMedia* i = table_.slot(n);
-        transaction::snapshot(i);
+        snapshot_all(i);
         auto saved = v_.inodes.find(n);
         if (saved == v_.inodes.end()) {
           *i = InodeMedia{};
-          i->generation = v_.mount_epoch << 32;  // larger than any that the number had
+          i->ino = n;
+          i->generation = (v_.mount_epoch & 0xffffff) << 32;  // larger than any that the number had
           i->list_next = t.free;
           t.free = n;
           continue;
         }
         *i = saved->second.media;
+        i->ino = n;
         i->map = i->xattrs = Tree{};
         i->target = {};
         i->xattr_list_bytes = 0;
@@ -181,16 +184,17 @@ class Rebuilder {
     InodeMedia* i = table_.slot(n);
     for (const auto& x : saved.xattrs) {
       transaction::run(m_.pop, [&] {
-        transaction::snapshot(i);
+        snapshot_all(i);
         Xattrs(m_, i).set(x.first, x.second);
       });
     }
     if (saved.target.empty()) return;
     transaction::run(m_.pop, [&] {
-      transaction::snapshot(i);
+      snapshot_all(i);
       size_t bytes = std::max(saved.target.size(), sizeof(SymlinkMedia));
       i->target = make_persistent<SymlinkMedia>(bytes <= kNodeBytes ? bytes : kPageBytes);
       std::memcpy(m_.pop.direct(i->target)->bytes, saved.target.data(), saved.target.size());
+      i->target_checksum = crc32c(saved.target.data(), saved.target.size());
     });
   }
 

@@ -7,6 +7,7 @@
 
 #include "pmfs/fsck/salvage_impl.h"
 #include "pmfs/meta/ballast.h"
+#include "pmfs/meta/checksum.h"
 #include "pmfs/meta/directory.h"
 #include "pmfs/meta/extent_map.h"
 #include "pmfs/meta/hash.h"
@@ -41,6 +42,8 @@ void read_superblock(State& s) {
     v.sb.group_blocks = kGroupBlocks;
     s.hash_known = false;  // a new key will do: names are inserted again
   }
+  if (checksum_of(root) != root.checksum)
+    s.add("superblock", 0, std::nullopt, "the checksum of the root object does not match");
   s.blocks = v.sb.blocks;
   s.used.emplace(s.pool.root_offset(), sizeof(Root));
   if (v.sb.pool_bytes != s.pool.bytes()) {
@@ -149,7 +152,11 @@ void read_xattrs(State& s, uint64_t n, const InodeMedia& m, SavedInode* to) {
       value.insert(value.end(), page->bytes, page->bytes + std::min(x->value_bytes - value.size(), XattrPage::kBytes));
       off = page->next.off;
     }
-    if (value.size() != x->value_bytes || r.b != x->value_bytes || name.find('\0') != name.npos) return lost();
+    if (value.size() != x->value_bytes || name.find('\0') != name.npos) return lost();
+    const uint32_t sum = crc32c(value.data(), value.size(), crc32c(name.data(), name.size()));
+    if (r.b != (uint64_t{sum} << 32 | x->value_bytes)) {
+      s.add("attribute", n, std::nullopt, "the checksum of attribute \"{}\" does not match; it is kept as it is", name);
+    }
     if (to != nullptr) to->xattrs.emplace(std::move(name), std::move(value));
   });
 }
@@ -160,6 +167,8 @@ void read_target(State& s, uint64_t n, const InodeMedia& m, SavedInode* to) {
       possible ? s.object<SymlinkMedia>(m.target.off, std::max(m.size, sizeof(SymlinkMedia))) : nullptr;
   std::string text = t != nullptr ? std::string(reinterpret_cast<const char*>(t), m.size) : "";
   if (to == nullptr) return;
+  if (!text.empty() && text.find('\0') == text.npos && crc32c(text.data(), text.size()) != m.target_checksum)
+    s.add("symbolic link", n, std::nullopt, "the checksum of its target does not match; it is kept as it is");
   if (text.empty() || text.find('\0') != text.npos) {
     s.add("symbolic link", n, std::nullopt, "its target is damaged; it leads to \"lost\" now");
     ++s.out.saved.lost;
@@ -169,7 +178,16 @@ void read_target(State& s, uint64_t n, const InodeMedia& m, SavedInode* to) {
   to->media.size = text.size();
 }
 
-void read_inode(State& s, uint64_t n, const InodeMedia& m) {
+// Where `at` in the table; usually that is its number too.
+void read_inode(State& s, uint64_t at, const InodeMedia& m) {
+  const bool sound = checksum_of(m) == m.checksum;
+  uint64_t n = at;
+  if (at < s.pool.root().inodes.next && !sound)
+    s.add("inode", at, std::nullopt, "the checksum of its record does not match; what can be read of it is kept");
+  if (sound && m.ino != at && m.ino > 0 && m.ino < kMaxInodes) {
+    s.add("inode", at, std::nullopt, "its record is the one of inode {}, and is taken for that", m.ino);
+    n = m.ino;
+  }
   bool typed = S_ISDIR(m.mode) || S_ISREG(m.mode) || S_ISLNK(m.mode);
   if (m.state == InodeMedia::kFree && (m.nlink == 0 || !typed)) return;
   for (auto [kind, id] : {std::pair{QuotaKind::kUser, m.uid}, {QuotaKind::kProject, m.project}}) {
@@ -185,9 +203,14 @@ void read_inode(State& s, uint64_t n, const InodeMedia& m) {
     return;
   }
   if (m.state != InodeMedia::kLive)
-    s.add("inode", n, std::nullopt, "state {} with {} links; taken for a live one", m.state, m.nlink);
+    s.add("inode", n, std::nullopt, "state {} with {} links; taken for a live one", +m.state, m.nlink);
   if (n >= s.pool.root().inodes.next)
     s.add("inode table", n, std::nullopt, "inode {} is behind the end of the table", n);
+  if (s.out.saved.inodes.contains(n)) {
+    s.add("inode", n, std::nullopt, "has two records; the one at the place of inode {} is lost", at);
+    ++s.out.saved.lost;
+    return;
+  }
   SavedInode& i = s.out.saved.inodes[n];
   i.media = m;
   i.media.state = InodeMedia::kLive;
@@ -288,7 +311,7 @@ void read_deferred(State& s) {
         b != nullptr && b->count > 0 && b->count <= b->capacity && b->capacity <= DeferredMedia::kEntries &&
         b->id < s.pool.root().deferred_next_id &&
         s.object<DeferredMedia>(off, offsetof(DeferredMedia, entry) + b->capacity * sizeof(DeferredEntry)) != nullptr;
-    if (!ok || b->prev.off != prev) {
+    if (!ok || b->prev.off != prev || b->checksum != checksum_of(*b, off)) {
       s.add("deferred-free list", 0, std::nullopt, "the record at {:#x} of the pool is damaged; its blocks are free",
             off);
       if (!ok) return;

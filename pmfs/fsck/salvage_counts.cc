@@ -1,6 +1,7 @@
 // What is counted apart from what it counts: the owners of shared blocks, and what quotas say is used. A repair counts
 // again; of a quota it keeps the limits.
 #include "pmfs/fsck/salvage_impl.h"
+#include "pmfs/meta/checksum.h"
 
 namespace pmfs::fsck {
 namespace {
@@ -50,6 +51,10 @@ void read_quotas(State& s) {
       return;
     }
     s.out.saved.quotas.push_back({kind, id, 0, 0, q->block_limit, q->inode_limit});
+    if (q->checksum != checksum_of(*q, r.a)) {
+      s.add("quota", 0, std::nullopt, "the checksum of the quota of entry {:#x} does not match; it is kept as it is",
+            r.key);
+    }
     const Quota& used = s.usage[{kind, id}];
     if (used.blocks == q->blocks && used.inodes == q->inodes) return;
     s.add("quota", 0, std::nullopt, "{} {} has {} blocks and {} inodes, but {} and {} counted",

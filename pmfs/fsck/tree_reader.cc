@@ -1,5 +1,6 @@
 // A B+tree that may be damaged: what is below a damaged node is lost, the rest is read.
 #include "pmfs/fsck/salvage_impl.h"
+#include "pmfs/meta/checksum.h"
 
 namespace pmfs::fsck {
 namespace {
@@ -31,6 +32,10 @@ struct Walk {
     }
     if (s.object<Node>(off, small ? meta::kSmallLeafBytes : sizeof(Node)) == nullptr) {
       return damaged(off, "is outside of the pool, or in another index too");
+    }
+    if (n->checksum != meta::checksum_of(*n, off)) {
+      s.add("index", ino, std::nullopt,
+            "index node at {:#x} of the pool: the checksum does not match; what can be read of it is kept", off);
     }
     uint64_t previous = lo;
     for (size_t i = 0; i < n->count; ++i) {

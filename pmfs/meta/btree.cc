@@ -1,5 +1,7 @@
 #include "pmfs/meta/btree.h"
 
+#include "pmfs/meta/checksum.h"
+
 #include <algorithm>
 #include <cstring>
 
@@ -10,23 +12,28 @@ constexpr size_t kHeader = offsetof(Node, records);
 
 void snapshot_header(Node* n) { transaction::snapshot(reinterpret_cast<std::byte*>(n), kHeader); }
 
+// After each change of a node; the header is snapshotted. Not at the end of the transaction, as it may free the node.
+void seal(const pool_base& pop, Node* n) { n->checksum = checksum_of(*n, pop.pptr(n).off); }
+
 template <class E>
-void insert_at(Node* n, E* array, size_t pos, const E& e) {
+void insert_at(const pool_base& pop, Node* n, E* array, size_t pos, const E& e) {
   snapshot_header(n);
   transaction::snapshot(array + pos, n->count + 1 - pos);
   std::memmove(array + pos + 1, array + pos, (n->count - pos) * sizeof(E));
   array[pos] = e;
   ++n->count;
+  seal(pop, n);
 }
 
 template <class E>
-void erase_at(Node* n, E* array, size_t first, size_t last) {
+void erase_at(const pool_base& pop, Node* n, E* array, size_t first, size_t last) {
   snapshot_header(n);
   if (last < n->count) {
     transaction::snapshot(array + first, n->count - first);
     std::memmove(array + first, array + last, (n->count - last) * sizeof(E));
   }
   n->count = static_cast<uint16_t>(n->count - (last - first));
+  seal(pop, n);
 }
 
 persistent_ptr<Node> new_node(pool_base& pop, uint16_t level, bool small) {
@@ -35,6 +42,8 @@ persistent_ptr<Node> new_node(pool_base& pop, uint16_t level, bool small) {
   n->magic = Node::kMagicNode;
   n->level = level;
   n->capacity = level > 0 ? Node::kBranches : small ? Node::kSmall : Node::kRecords;
+  seal(pop, n);
+  pop.set_known(ptr.off);
   return ptr;
 }
 
@@ -55,16 +64,30 @@ Branch insert_splitting(pool_base& pop, Node* n, size_t pos, const E& e) {
   snapshot_header(n);
   n->count = static_cast<uint16_t>(half);
   if (pos <= half && right->count > 0)
-    insert_at(n, from, pos, e);
+    insert_at(pop, n, from, pos, e);
   else
-    insert_at(right, to, pos - half, e);
+    insert_at(pop, right, to, pos - half, e);
+  seal(pop, n);
+  seal(pop, right);
   return {to[0].key, right_ptr};
 }
 
 }  // namespace
 
-void BTree::damaged(uint64_t off) {
-  fail(EUCLEAN, "the metadata is damaged: index node at {:#x} of the pool; see pmfs fsck", off);
+namespace {
+std::string owner(uint64_t ino) { return ino == 0 ? "the volume" : fmt::format("inode {}", ino); }
+}  // namespace
+
+void BTree::damaged(uint64_t ino, uint64_t off) {
+  fail(EUCLEAN, "{}: the metadata is damaged: index node at {:#x} of the pool; see pmfs fsck", owner(ino), off);
+}
+
+void BTree::verify(const pool_base& pop, uint64_t ino, persistent_ptr<Node> p) {
+  const Node* n = pop.direct(p);
+  const uint32_t sum = checksum_of(*n, p.off);
+  if (n->checksum == sum) return pop.set_known(p.off);
+  fail(EIO, "{}: the index node at {:#x} of the pool is damaged (checksum {:#010x}, not {:#010x}); see pmfs fsck",
+       owner(ino), p.off, n->checksum, sum);
 }
 
 size_t BTree::record_index(const Node* n, uint64_t key) {
@@ -80,8 +103,8 @@ size_t BTree::child_index(const Node* n, uint64_t key) {
 }
 
 Node* BTree::leaf_of(uint64_t key) const {
-  Node* n = node(pop_, t_->root);
-  while (n->level > 0) n = node(pop_, n->branches[child_index(n, key)].child, n->level - 1);
+  Node* n = node(t_->root);
+  while (n->level > 0) n = node(n->branches[child_index(n, key)].child, n->level - 1);
   return n;
 }
 
@@ -102,13 +125,13 @@ std::optional<Record> BTree::floor_in(const Node* n, uint64_t key) const {
   }
   // A child's smallest key may be above its branch's key by now; then the answer is its left neighbour's last.
   for (size_t i = child_index(n, key) + 1; i-- > 0;)
-    if (auto r = floor_in(node(pop_, n->branches[i].child, n->level - 1), key)) return r;
+    if (auto r = floor_in(node(n->branches[i].child, n->level - 1), key)) return r;
   return std::nullopt;
 }
 
 std::optional<Record> BTree::floor(uint64_t key) const {
   if (empty()) return std::nullopt;
-  return floor_in(node(pop_, t_->root), key);
+  return floor_in(node(t_->root), key);
 }
 
 std::optional<Record> BTree::ceil(uint64_t key) const {
@@ -125,14 +148,14 @@ std::optional<Branch> BTree::insert_into(Node* n, const Record& r) {
     size_t pos = record_index(n, r.key);
     if (pos < n->count && n->records[pos].key == r.key) fail(EUCLEAN, "index key {:#x} is there already", r.key);
     if (n->count == n->capacity) return insert_splitting(pop_, n, pos, r);
-    insert_at(n, n->records, pos, r);
+    insert_at(pop_, n, n->records, pos, r);
     return std::nullopt;
   }
   size_t i = child_index(n, r.key);
-  auto split = insert_into(node(pop_, n->branches[i].child, n->level - 1), r);
+  auto split = insert_into(node(n->branches[i].child, n->level - 1), r);
   if (!split) return std::nullopt;
   if (n->count == n->capacity) return insert_splitting(pop_, n, i + 1, *split);
-  insert_at(n, n->branches, i + 1, *split);
+  insert_at(pop_, n, n->branches, i + 1, *split);
   return std::nullopt;
 }
 
@@ -140,13 +163,14 @@ void BTree::insert(const Record& r) {
   transaction::snapshot(t_);
   ++t_->count;
   if (empty()) t_->root = new_node(pop_, 0, true);
-  Node* root = node(pop_, t_->root);
+  Node* root = node(t_->root);
   if (root->capacity == Node::kSmall && root->count == Node::kSmall) {  // the small leaf becomes a full-sized one
     auto old = t_->root;
     t_->root = new_node(pop_, 0, false);
-    Node* grown = node(pop_, t_->root);
+    Node* grown = node(t_->root);
     std::memcpy(grown->records, root->records, root->count * sizeof(Record));
     grown->count = root->count;
+    seal(pop_, grown);
     delete_persistent(pop_, old);
     root = grown;
   }
@@ -157,6 +181,7 @@ void BTree::insert(const Record& r) {
   top->branches[0] = {0, t_->root};
   top->branches[1] = *split;
   top->count = 2;
+  seal(pop_, top);
   t_->root = top_ptr;
 }
 
@@ -164,13 +189,13 @@ bool BTree::erase_from(Node* n, uint64_t key) {
   if (n->level == 0) {
     size_t i = record_index(n, key);
     if (i == n->count || n->records[i].key != key) fail(EUCLEAN, "index key {:#x} is not there", key);
-    erase_at(n, n->records, i, i + 1);
+    erase_at(pop_, n, n->records, i, i + 1);
   } else {
     size_t i = child_index(n, key);
     auto child = n->branches[i].child;
-    if (!erase_from(node(pop_, child, n->level - 1), key)) return false;
+    if (!erase_from(node(child, n->level - 1), key)) return false;
     delete_persistent(pop_, child);
-    erase_at(n, n->branches, i, i + 1);
+    erase_at(pop_, n, n->branches, i, i + 1);
   }
   return n->count == 0;
 }
@@ -179,7 +204,7 @@ void BTree::erase(uint64_t key) {
   if (empty()) fail(EUCLEAN, "index key {:#x} is not there: the index is empty", key);
   transaction::snapshot(t_);
   --t_->count;
-  if (erase_from(node(pop_, t_->root), key)) {
+  if (erase_from(node(t_->root), key)) {
     delete_persistent(pop_, t_->root);
     t_->root = {};
   }
@@ -188,7 +213,7 @@ void BTree::erase(uint64_t key) {
 
 void BTree::drop_root_levels() {
   while (t_->root) {
-    Node* n = node(pop_, t_->root);
+    Node* n = node(t_->root);
     if (n->level == 0 || n->count > 1) return;
     auto old = t_->root;
     t_->root = n->branches[0].child;
@@ -207,8 +232,10 @@ void BTree::replace(uint64_t key, const Record& r) {
     insert(r);
     return;
   }
+  snapshot_header(n);
   transaction::snapshot(&n->records[i]);
   n->records[i] = r;
+  seal(pop_, n);
 }
 
 // `by` is added modulo 2^64. `lowest`: the smallest key that what is at `from` may get.
@@ -216,39 +243,45 @@ void BTree::shift_keys(Node* n, uint64_t from, uint64_t by, uint64_t lowest) {
   if (n->level == 0) {
     size_t i = record_index(n, from);
     if (i == n->count) return;
+    snapshot_header(n);
     transaction::snapshot(n->records + i, n->count - i);
     for (; i < n->count; ++i) n->records[i].key += by;
+    seal(pop_, n);
     return;
   }
   size_t i = child_index(n, from);
   // The child at `from` may hold smaller keys than its separator says when they are shifted down. Its left neighbour
   // begins in front of them: it would be empty, and so not be there, if it began where nothing is.
   if (i > 0 && n->branches[i].key > lowest) {
+    snapshot_header(n);
     transaction::snapshot(&n->branches[i].key);
     n->branches[i].key = lowest;
+    seal(pop_, n);
   }
-  shift_keys(node(pop_, n->branches[i].child, n->level - 1), from, by, lowest);
+  shift_keys(node(n->branches[i].child, n->level - 1), from, by, lowest);
   if (i + 1u == n->count) return;
+  snapshot_header(n);
   transaction::snapshot(n->branches + i + 1, n->count - i - 1);
   for (++i; i < n->count; ++i) {
     n->branches[i].key += by;
-    shift_keys(node(pop_, n->branches[i].child, n->level - 1), from, by, lowest);
+    shift_keys(node(n->branches[i].child, n->level - 1), from, by, lowest);
   }
+  seal(pop_, n);
 }
 
 void BTree::shift_up(uint64_t from, uint64_t by) {
-  if (!empty()) shift_keys(node(pop_, t_->root), from, by, UINT64_MAX);
+  if (!empty()) shift_keys(node(t_->root), from, by, UINT64_MAX);
 }
 
 void BTree::shift_down(uint64_t from, uint64_t by) {
-  if (!empty()) shift_keys(node(pop_, t_->root), from, 0 - by, from - by);
+  if (!empty()) shift_keys(node(t_->root), from, 0 - by, from - by);
 }
 
 bool BTree::cut_from(Node* n, uint64_t lo, uint64_t hi, uint64_t node_lo, uint64_t node_hi, Cut* out) {
   if (n->level == 0) {
     size_t a = record_index(n, lo), b = record_index(n, hi);
     out->records.insert(out->records.end(), n->records + a, n->records + b);
-    if (a < b) erase_at(n, n->records, a, b);
+    if (a < b) erase_at(pop_, n, n->records, a, b);
     return n->count == 0;
   }
   // Of the children that hold keys of the range only the first and the last can be left with something: the
@@ -260,14 +293,14 @@ bool BTree::cut_from(Node* n, uint64_t lo, uint64_t hi, uint64_t node_lo, uint64
     auto child = n->branches[i].child;
     if (lo <= child_lo && child_hi <= hi)
       out->subtrees.push_back(child);
-    else if (cut_from(node(pop_, child, n->level - 1), lo, hi, child_lo, child_hi, out))
+    else if (cut_from(node(child, n->level - 1), lo, hi, child_lo, child_hi, out))
       delete_persistent(pop_, child);
     else
       continue;
     if (gone_first == n->count) gone_first = i;
     gone_last = i + 1;
   }
-  if (gone_first < n->count) erase_at(n, n->branches, gone_first, gone_last);
+  if (gone_first < n->count) erase_at(pop_, n, n->branches, gone_first, gone_last);
   return n->count == 0;
 }
 
@@ -275,7 +308,7 @@ BTree::Cut BTree::cut(uint64_t lo, uint64_t hi) {
   Cut out;
   if (empty() || lo >= hi) return out;
   transaction::snapshot(t_);
-  if (cut_from(node(pop_, t_->root), lo, hi, 0, UINT64_MAX, &out)) {
+  if (cut_from(node(t_->root), lo, hi, 0, UINT64_MAX, &out)) {
     delete_persistent(pop_, t_->root);
     t_->root = {};
   }
@@ -289,14 +322,14 @@ void BTree::forget(uint64_t records) {
 }
 
 bool BTree::pop_leaf(pool_base& pop, persistent_ptr<Node> ptr, std::vector<Record>* out) {
-  Node* n = node(pop, ptr);
-  if (n->count == 0) damaged(ptr.off);
+  Node* n = node(pop, 0, ptr);
+  if (n->count == 0) damaged(0, ptr.off);
   if (n->level == 0) {
     out->insert(out->end(), n->records, n->records + n->count);
     delete_persistent(pop, ptr);
     return true;
   }
-  node(pop, n->branches[n->count - 1].child, n->level - 1);  // checked
+  node(pop, 0, n->branches[n->count - 1].child, n->level - 1);  // checked
   if (!pop_leaf(pop, n->branches[n->count - 1].child, out)) return false;
   if (n->count == 1) {
     delete_persistent(pop, ptr);
@@ -304,6 +337,7 @@ bool BTree::pop_leaf(pool_base& pop, persistent_ptr<Node> ptr, std::vector<Recor
   }
   snapshot_header(n);
   --n->count;
+  seal(pop, n);
   return false;
 }
 
@@ -323,6 +357,10 @@ bool BTree::check_node(const pool_base& pop, persistent_ptr<Node> ptr, uint64_t 
   }
   const Node* n = pop.direct(ptr);
   bool ok = true;
+  if (n->checksum != checksum_of(*n, ptr.off)) {
+    findings->push_back(fmt::format("{}: index node at {:#x}: the checksum does not match", what, ptr.off));
+    ok = false;
+  }
   for (size_t i = 0; i < n->count; ++i) {
     uint64_t key = n->level == 0 ? n->records[i].key : i == 0 ? lo : n->branches[i].key;
     uint64_t next = i + 1 == n->count ? hi : n->level == 0 ? n->records[i + 1].key : n->branches[i + 1].key;

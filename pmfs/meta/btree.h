@@ -25,7 +25,8 @@ class BTree {
     std::vector<persistent_ptr<Node>> subtrees;
   };
 
-  BTree(pool_base& pop, Tree* t) : pop_(pop), t_(t) {}
+  // `ino`: whose tree it is, for errors; 0: the volume's. A node whose checksum is wrong is EIO.
+  BTree(pool_base& pop, Tree* t, uint64_t ino) : pop_(pop), t_(t), ino_(ino) {}
 
   bool empty() const { return !t_->root; }
   uint64_t size() const { return t_->count; }
@@ -36,11 +37,11 @@ class BTree {
   // fn(const Record&) -> bool, for keys >= from in order, while it returns true.
   template <class F>
   void visit(uint64_t from, F&& fn) const {
-    if (t_->root) visit_node(pop_, node(pop_, t_->root), from, fn);
+    if (t_->root) visit_node(pop_, ino_, node(t_->root), from, fn);
   }
   template <class F>
   static void visit_subtree(const pool_base& pop, persistent_ptr<Node> n, F&& fn) {
-    visit_node(pop, node(pop, n), 0, fn);
+    visit_node(pop, 0, node(pop, 0, n), 0, fn);
   }
 
   // `*t_` is snapshotted by these.
@@ -72,19 +73,22 @@ class BTree {
 
  private:
   // A node as it must be, or EUCLEAN: damage must not lead out of an array, nor round in circles.
-  static Node* node(const pool_base& pop, persistent_ptr<Node> p, int level = -1) {
+  static Node* node(const pool_base& pop, uint64_t ino, persistent_ptr<Node> p, int level = -1) {
     Node* n = pop.direct(p);
+    if (!pop.known(p.off)) [[unlikely]] verify(pop, ino, p);
     bool ok = n->magic == Node::kMagicNode && n->count <= n->capacity &&
               n->capacity <= (n->level > 0 ? Node::kBranches : Node::kRecords) && (level < 0 || n->level == level);
-    if (!ok) [[unlikely]] damaged(p.off);
+    if (!ok) [[unlikely]] damaged(ino, p.off);
     return n;
   }
-  [[noreturn]] static void damaged(uint64_t off);
+  Node* node(persistent_ptr<Node> p, int level = -1) const { return node(pop_, ino_, p, level); }
+  static void verify(const pool_base& pop, uint64_t ino, persistent_ptr<Node> p);  // EIO: a wrong checksum
+  [[noreturn]] static void damaged(uint64_t ino, uint64_t off);
   static size_t record_index(const Node* n, uint64_t key);  // first record with a key >= `key`
   static size_t child_index(const Node* n, uint64_t key);   // the child that holds `key`
 
   template <class F>
-  static bool visit_node(const pool_base& pop, const Node* n, uint64_t from, F& fn) {
+  static bool visit_node(const pool_base& pop, uint64_t ino, const Node* n, uint64_t from, F& fn) {
     ++nodes_visited();
     if (n->level == 0) {
       for (size_t i = record_index(n, from); i < n->count; ++i)
@@ -92,7 +96,7 @@ class BTree {
       return true;
     }
     for (size_t i = child_index(n, from); i < n->count; ++i)
-      if (!visit_node(pop, node(pop, n->branches[i].child, n->level - 1), from, fn)) return false;
+      if (!visit_node(pop, ino, node(pop, ino, n->branches[i].child, n->level - 1), from, fn)) return false;
     return true;
   }
   Node* leaf_of(uint64_t key) const;
@@ -107,6 +111,7 @@ class BTree {
 
   pool_base& pop_;
   Tree* t_;
+  uint64_t ino_;
 };
 
 }  // namespace pmfs::meta

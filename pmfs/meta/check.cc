@@ -3,6 +3,7 @@
 
 #include <map>
 
+#include "pmfs/meta/checksum.h"
 #include "pmfs/meta/directory.h"
 #include "pmfs/meta/store_impl.h"
 #include "pmfs/meta/superblock.h"
@@ -43,6 +44,7 @@ class Checker {
 
   std::vector<std::string> run() {  // meta mutex
     if (superblock_checksum(m_.root->sb) != m_.root->sb.checksum) add("superblock: checksum does not match");
+    if (checksum_of(*m_.root) != m_.root->checksum) add("root object: checksum does not match");
     if (check_inode_table()) {
       check_free_inodes();
       for (uint64_t n = 1; n < refs_.size(); ++n) check_inode(n);
@@ -117,28 +119,31 @@ class Checker {
 
   void check_inode(uint64_t n) {
     InodeMedia* i = s_.inodes_.slot(n);
-    if (i->state == InodeMedia::kFree) return;
     std::string who = fmt::format("inode {}", n);
-    if (i->state > InodeMedia::kOrphan) add("{}: state {} is unknown", who, i->state);
+    if (checksum_of(*i) != i->checksum) add("{}: the checksum of its record does not match", who);
+    if (i->ino != n) add("{}: its record is the one of inode {}", who, i->ino);
+    if (i->state == InodeMedia::kFree) return;
+    if (i->state > InodeMedia::kOrphan) add("{}: state {} is unknown", who, +i->state);
     if (!S_ISDIR(i->mode) && !S_ISREG(i->mode) && !S_ISLNK(i->mode)) {
       add("{}: mode {:o} is of no known type", who, i->mode);
     }
     Xattrs(m_, i).check(who, &findings_);
     if (S_ISLNK(i->mode) != bool(i->target) ||
-        (S_ISLNK(i->mode) && (i->size == 0 || i->size > kMaxSymlink || !inside(i->target.off, i->size)))) {
+        (S_ISLNK(i->mode) && (i->size == 0 || i->size > kMaxSymlink || !inside(i->target.off, i->size) ||
+                              crc32c(m_.pop.direct(i->target)->bytes, i->size) != i->target_checksum))) {
       add("{}: the target of a symbolic link is damaged", who);
     }
-    if (!BTree(m_.pop, &i->map).check(who, m_.root->sb.pool_bytes, &findings_)) return;
+    if (!BTree(m_.pop, &i->map, n).check(who, m_.root->sb.pool_bytes, &findings_)) return;
     if (S_ISDIR(i->mode))
       check_entries(n, i);
     else
-      check_extents(i, who);
+      check_extents(n, i, who);
   }
 
-  void check_extents(InodeMedia* i, const std::string& who) {
+  void check_extents(uint64_t n, InodeMedia* i, const std::string& who) {
     uint64_t blocks = 0;
     FileExtent prev;
-    BTree(m_.pop, &i->map).visit(0, [&](const Record& r) {
+    BTree(m_.pop, &i->map, n).visit(0, [&](const Record& r) {
       FileExtent e = extent_of(r);
       if (e.count == 0 || e.end() > kEndOfFile || e.end() < e.pgoff) {
         add("{}: extent at page {} of {} pages is impossible", who, e.pgoff.v, e.count);
@@ -162,7 +167,7 @@ class Checker {
   void check_entries(uint64_t n, InodeMedia* dir) {
     Directory d(m_, dir);
     if (dir->blocks != 0) add("inode {}: a directory with {} blocks", n, dir->blocks);
-    BTree(m_.pop, &dir->map).visit(0, [&](const Record& r) {
+    BTree(m_.pop, &dir->map, n).visit(0, [&](const Record& r) {
       const Name* name = m_.pop.direct(persistent_ptr<Name>{r.a});
       if (!inside(r.a, sizeof(Name)) || !inside(r.a, offsetof(Name, bytes) + name->length) || name->length > kMaxName) {
         add("inode {}: the name of entry {:#x} is damaged", n, r.key);
@@ -211,7 +216,7 @@ class Checker {
     while (!todo.empty()) {
       InodeMedia* dir = s_.inodes_.slot(todo.back());
       todo.pop_back();
-      BTree tree(m_.pop, &dir->map);
+      BTree tree(m_.pop, &dir->map, dir->ino);
       if (!tree.check("", m_.root->sb.pool_bytes, &known)) continue;
       tree.visit(0, [&](const Record& r) {
         if (valid_ino(r.b) && S_ISDIR(s_.inodes_.slot(r.b)->mode) && !reached_.test_and_set(r.b)) todo.push_back(r.b);
@@ -259,6 +264,7 @@ class Checker {
         add("deferred-free list: record at {:#x} is damaged", off);
         return;
       }
+      if (b->checksum != checksum_of(*b, off)) add("deferred-free list: record at {:#x}: checksum does not match", off);
       if (b->prev.off != prev) add("deferred-free list: record at {:#x} has a wrong predecessor", off);
       std::string who = fmt::format("deferred-free record {}", b->id);
       const DeferredEntry* entries = &b->entry[0];

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "pmfs/meta/checksum.h"
+
 namespace pmfs::meta {
 namespace {
 
@@ -9,6 +11,13 @@ constexpr size_t kExtentsPerStep = 256;
 constexpr uint64_t kBlocksPerStep = 64 * kGroupBlocks;  // their bitmaps go to the undo log
 
 size_t bytes_for(size_t entries) { return offsetof(DeferredMedia, entry) + entries * sizeof(DeferredEntry); }
+
+// Before and after storing to the header of a record, or to the entries of a new one.
+void snapshot_header(DeferredMedia* b) {
+  transaction::snapshot(reinterpret_cast<std::byte*>(b), offsetof(DeferredMedia, entry));
+}
+void seal(const pool_base& pop, DeferredMedia* b) { b->checksum = checksum_of(*b, pop.pptr(b).off); }
+
 DeferredEntry* entries_of(DeferredMedia* b) { return &b->entry[0]; }
 const DeferredEntry* entries_of(const DeferredMedia* b) { return &b->entry[0]; }
 
@@ -26,7 +35,8 @@ Deferred::Deferred(Media& m) : m_(m) {
   Block prev;
   for (auto b = m_.root->deferred_head.get(); b; prev = b, b = m_.pop.direct(b)->next) {
     // A right predecessor in each rules a cycle out.
-    bool ok = plausible(m_, b.off) && m_.pop.direct(b)->prev == prev;
+    bool ok = plausible(m_, b.off) && m_.pop.direct(b)->prev == prev &&
+              m_.pop.direct(b)->checksum == checksum_of(*m_.pop.direct(b), b.off);
     for (uint64_t i = 0; ok && i < m_.pop.direct(b)->count; ++i) {
       const DeferredEntry& e = entries_of(m_.pop.direct(b))[i];
       std::vector<std::string> found;
@@ -51,14 +61,17 @@ uint64_t Deferred::add(const ExtentMap::Taken& t) {
     Block ptr = make_persistent<DeferredMedia>(bytes_for(n));
     DeferredMedia* b = m_.pop.direct(ptr);
     b->id = id;
-    b->count = b->capacity = n;
+    b->count = n;
+    b->capacity = static_cast<uint32_t>(n);
     std::copy_n(entries.begin() + static_cast<ptrdiff_t>(i), n, entries_of(b));
     b->next = m_.root->deferred_head;
     if (b->next) {
       DeferredMedia* old = m_.pop.direct(b->next);
-      transaction::snapshot(&old->prev);
+      snapshot_header(old);
       old->prev = ptr;
+      seal(m_.pop, old);
     }
+    seal(m_.pop, b);
     m_.root->deferred_head = ptr;
     added_.push_back(ptr);
     i += n;
@@ -72,13 +85,15 @@ void Deferred::unlink(Block ptr) {
   DeferredMedia* b = m_.pop.direct(ptr);
   if (b->next) {
     DeferredMedia* n = m_.pop.direct(b->next);
-    transaction::snapshot(&n->prev);
+    snapshot_header(n);
     n->prev = b->prev;
+    seal(m_.pop, n);
   }
   if (b->prev) {
     DeferredMedia* n = m_.pop.direct(b->prev);
-    transaction::snapshot(&n->next);
+    snapshot_header(n);
     n->next = b->next;
+    seal(m_.pop, n);
   } else {
     m_.root->deferred_head = b->next;
   }
@@ -103,7 +118,10 @@ Deferred::Progress Deferred::finish_some(uint64_t id, BlockBitmap& bitmap, Share
     DeferredMedia* b = m_.pop.direct(list[i]);
     bool counted = false;
     while (b->count > 0) {
-      if (extents >= kExtentsPerStep || blocks >= kBlocksPerStep) return p;
+      if (extents >= kExtentsPerStep || blocks >= kBlocksPerStep) {
+        if (counted) seal(m_.pop, b);
+        return p;
+      }
       const DeferredEntry& e = entries_of(b)[b->count - 1];
       bool used_up = true;
       if (e.b == DeferredEntry::kSubtree) {
@@ -114,7 +132,7 @@ Deferred::Progress Deferred::finish_some(uint64_t id, BlockBitmap& bitmap, Share
         give_back({Pfn(e.a), e.b & ~kSharedExtent}, (e.b & kSharedExtent) != 0);
       }
       if (!used_up) continue;
-      if (!counted) transaction::snapshot(&b->count);
+      if (!counted) snapshot_header(b);
       counted = true;
       --b->count;
     }

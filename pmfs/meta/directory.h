@@ -22,7 +22,7 @@ class Directory {
     Ino ino;
   };
 
-  Directory(Media& m, InodeMedia* dir) : m_(m), tree_(m.pop, &dir->map) {}
+  Directory(Media& m, InodeMedia* dir) : m_(m), tree_(m.pop, &dir->map, dir->ino) {}
 
   bool empty() const { return tree_.empty(); }
   std::optional<Entry> find(std::string_view name) const;

@@ -24,7 +24,7 @@ class ExtentMap {
     std::vector<Extent> all;                     // both, what their blocks are, but for shared ones
   };
 
-  ExtentMap(pool_base& pop, InodeMedia* inode) : pop_(pop), inode_(inode), tree_(pop, &inode->map) {}
+  ExtentMap(pool_base& pop, InodeMedia* inode) : pop_(pop), inode_(inode), tree_(pop, &inode->map, inode->ino) {}
 
   std::optional<FileExtent> lookup(Pgoff p) const;
   std::vector<FileExtent> list(PageRange r, size_t max) const;

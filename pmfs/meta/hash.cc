@@ -42,12 +42,38 @@ struct Sip {
 
 }  // namespace
 
-uint32_t crc32c(const void* data, size_t bytes) {
+uint32_t crc32c_by_table(const void* data, size_t bytes, uint32_t seed) {
   const auto* p = static_cast<const uint8_t*>(data);
-  uint32_t c = ~0u;
+  uint32_t c = ~seed;
   for (size_t i = 0; i < bytes; ++i) c = kCrcTable[(c ^ p[i]) & 0xff] ^ (c >> 8);
   return ~c;
 }
+
+#if defined(__x86_64__)
+namespace {
+
+__attribute__((target("sse4.2"))) uint32_t crc32c_by_instruction(const void* data, size_t bytes, uint32_t seed) {
+  const auto* p = static_cast<const uint8_t*>(data);
+  uint64_t c = ~seed;
+  for (; bytes >= 8; p += 8, bytes -= 8) {
+    uint64_t w;
+    std::memcpy(&w, p, 8);
+    c = __builtin_ia32_crc32di(c, w);
+  }
+  auto low = static_cast<uint32_t>(c);
+  for (; bytes > 0; ++p, --bytes) low = __builtin_ia32_crc32qi(low, *p);
+  return ~low;
+}
+
+}  // namespace
+
+uint32_t crc32c(const void* data, size_t bytes, uint32_t seed) {
+  static const bool has = __builtin_cpu_supports("sse4.2");
+  return has ? crc32c_by_instruction(data, bytes, seed) : crc32c_by_table(data, bytes, seed);
+}
+#else
+uint32_t crc32c(const void* data, size_t bytes, uint32_t seed) { return crc32c_by_table(data, bytes, seed); }
+#endif
 
 uint64_t siphash(const uint64_t key[2], std::string_view s) {
   Sip v{key[0] ^ 0x736f6d6570736575, key[1] ^ 0x646f72616e646f6d, key[0] ^ 0x6c7967656e657261,

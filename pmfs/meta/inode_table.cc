@@ -51,8 +51,18 @@ void InodeTable::make_slot(uint64_t n) {
   }
 }
 
+InodeMedia* InodeTable::known(uint64_t n) const {
+  InodeMedia* i = slot(n);
+  if (i == nullptr || m_.pop.known(m_.pop.pptr(i).off)) return i;
+  if (const uint32_t sum = checksum_of(*i); sum != i->checksum)
+    fail(EIO, "inode {}: its record is damaged (checksum {:#010x}, not {:#010x}); see pmfs fsck", n, i->checksum, sum);
+  if (i->ino != n) fail(EIO, "inode {}: its record is the one of inode {}; see pmfs fsck", n, i->ino);
+  m_.pop.set_known(m_.pop.pptr(i).off);
+  return i;
+}
+
 InodeMedia* InodeTable::find(Ino ino) const {
-  InodeMedia* i = slot(to_u64(ino));
+  InodeMedia* i = known(to_u64(ino));
   return i != nullptr && i->state != InodeMedia::kFree ? i : nullptr;
 }
 
@@ -67,7 +77,7 @@ Ino InodeTable::allocate(uint32_t mode, uint32_t uid, uint32_t gid) {
   uint64_t n = t.free;
   InodeMedia* i;
   if (n != 0) {
-    i = slot(n);
+    i = known(n);
     if (i == nullptr || i->state != InodeMedia::kFree)
       fail(EUCLEAN, "the metadata is damaged: inode {} is on the list of free ones; see pmfs fsck", n);
     t.free = i->list_next;
@@ -77,11 +87,13 @@ Ino InodeTable::allocate(uint32_t mode, uint32_t uid, uint32_t gid) {
     make_slot(n);
     t.next = n + 1;
     i = slot(n);
+    m_.pop.set_known(m_.pop.pptr(i).off);
   }
   t.used += 1;
-  transaction::snapshot(i);
+  snapshot_all(i);
   uint64_t generation = i->generation + 1;
   *i = InodeMedia{};
+  i->ino = n;
   i->generation = generation;
   i->state = InodeMedia::kLive;
   i->mode = mode;
@@ -108,8 +120,8 @@ void InodeTable::make_orphan(Ino ino) {
   i->list_prev = 0;
   i->list_next = m_.root->orphan_head;
   if (i->list_next != 0) {
-    InodeMedia* n = slot(i->list_next);
-    transaction::snapshot(&n->list_prev);
+    InodeMedia* n = known(i->list_next);
+    snapshot_inode(n);
     n->list_prev = to_u64(ino);
   }
   m_.root->orphan_head = to_u64(ino);
@@ -118,13 +130,13 @@ void InodeTable::make_orphan(Ino ino) {
 void InodeTable::drop_orphan(Ino ino) {
   InodeMedia* i = get(ino);
   if (i->list_next != 0) {
-    InodeMedia* n = slot(i->list_next);
-    transaction::snapshot(&n->list_prev);
+    InodeMedia* n = known(i->list_next);
+    snapshot_inode(n);
     n->list_prev = i->list_prev;
   }
   if (i->list_prev != 0) {
-    InodeMedia* n = slot(i->list_prev);
-    transaction::snapshot(&n->list_next);
+    InodeMedia* n = known(i->list_prev);
+    snapshot_inode(n);
     n->list_next = i->list_next;
   } else {
     m_.root->orphan_head = i->list_next;
@@ -133,8 +145,8 @@ void InodeTable::drop_orphan(Ino ino) {
 
 std::vector<Ino> InodeTable::orphans() const {
   std::vector<Ino> out;
-  for (uint64_t n = m_.root->orphan_head; n != 0; n = slot(n)->list_next) {
-    if (n >= next() || slot(n)->state != InodeMedia::kOrphan || out.size() >= next())
+  for (uint64_t n = m_.root->orphan_head; n != 0; n = known(n)->list_next) {
+    if (n >= next() || known(n)->state != InodeMedia::kOrphan || out.size() >= next())
       fail(EUCLEAN, "the metadata is damaged: inode {} is on the orphan list; see pmfs fsck", n);
     out.push_back(Ino{n});
   }

@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "pmfs/meta/checksum.h"
 #include "pmfs/meta/media.h"
 
 namespace pmfs::meta {
@@ -15,9 +16,10 @@ class InodeTable {
   explicit InodeTable(Media& m) : m_(m) {}
 
   void format();                                            // the empty table and the root directory
-  InodeMedia* find(Ino ino) const;                          // nullptr: no such inode
-  InodeMedia* get(Ino ino) const;                           // ENOENT
-  InodeMedia* slot(uint64_t n) const;                       // whatever its state; nullptr: never used
+  InodeMedia* find(Ino ino) const;                          // nullptr: no such inode; EIO: its checksum is wrong
+  InodeMedia* get(Ino ino) const;                           // ENOENT; EIO
+  InodeMedia* known(uint64_t n) const;                      // as slot(); EIO: its checksum is wrong
+  InodeMedia* slot(uint64_t n) const;                       // whatever is there; nullptr: never used
   persistent_ptr<InodePage>* leaf_entry(uint64_t n) const;  // the pointer to n's chunk; nullptr: no page for it
   Ino allocate(uint32_t mode, uint32_t uid, uint32_t gid);  // nlink 0, snapshotted
   void free(Ino ino);
@@ -33,9 +35,19 @@ class InodeTable {
   Media& m_;
 };
 
-// Before storing to an inode: its first cache line, its second, both.
-inline void snapshot_hot(InodeMedia* i) { transaction::snapshot(reinterpret_cast<std::byte*>(i), 64); }
-inline void snapshot_warm(InodeMedia* i) { transaction::snapshot(reinterpret_cast<std::byte*>(i) + 64, 64); }
-inline void snapshot_inode(InodeMedia* i) { transaction::snapshot(reinterpret_cast<std::byte*>(i), 128); }
+// Before storing to an inode: its first cache line, the first two, all. The checksum, in the first, is made anew before
+// the transaction commits.
+inline void snapshot_bytes(InodeMedia* i, size_t bytes) {
+  transaction::snapshot(reinterpret_cast<std::byte*>(i), bytes);
+  transaction::seal_later(i, [](const pool_base&, void* p) {
+    auto* inode = static_cast<InodeMedia*>(p);
+    inode->checksum = checksum_of(*inode);
+  });
+}
+inline void snapshot_hot(InodeMedia* i) { snapshot_bytes(i, 64); }
+inline void snapshot_inode(InodeMedia* i) { snapshot_bytes(i, 128); }
+inline void snapshot_all(InodeMedia* i) { snapshot_bytes(i, sizeof(InodeMedia)); }
+template <>
+void transaction::snapshot<InodeMedia>(InodeMedia*, size_t) = delete;  // would leave the checksum as it is
 
 }  // namespace pmfs::meta

@@ -61,13 +61,14 @@ struct Node {
   uint16_t count;
   uint16_t capacity;
   uint16_t level;  // 0: leaf
-  uint16_t pad[3];
+  uint16_t pad;
+  uint32_t checksum;  // checksum.h
   union {
     Record records[kRecords];
     Branch branches[kBranches];
   };
 };
-static_assert(sizeof(Node) == kNodeBytes && offsetof(Node, records) == 16);
+static_assert(sizeof(Node) == kNodeBytes && offsetof(Node, checksum) == 12 && offsetof(Node, records) == 16);
 inline constexpr size_t kSmallLeafBytes = 16 + Node::kSmall * sizeof(Record);
 
 struct Tree {
@@ -121,9 +122,10 @@ struct InodeMedia {
   uint64_t size, blocks;
   int64_t mtime_ns, ctime_ns;
   Tree map;  // extents of a file, entries of a directory
-  uint64_t generation;
+  uint64_t generation : 56;
+  uint64_t state : 8;
   uint32_t nlink;
-  uint32_t state;
+  uint32_t checksum;  // checksum.h
   // Second.
   uint32_t mode, uid, gid, flags;
   int64_t atime_ns, btime_ns;
@@ -132,12 +134,16 @@ struct InodeMedia {
   uint32_t project;               // whose quota it counts for; 0: none
   uint32_t xattr_list_bytes;      // names of the extended attributes, each with a NUL
   // Third.
-  Tree xattrs;  // by hash of the name, as a directory: a offset of an XattrMedia, b bytes of the value
+  Tree xattrs;  // by hash of the name, as a directory: a offset of an XattrMedia, b its checksum << 32 | bytes of the value
   persistent_ptr<SymlinkMedia> target;
-  uint64_t reserved[13];
+  uint64_t ino;              // its own number; 0: never used
+  uint32_t target_checksum;  // of the target's bytes
+  uint32_t pad;
+  uint64_t reserved[11];
 };
-static_assert(sizeof(InodeMedia) == 256 && offsetof(InodeMedia, mode) == 64 && offsetof(InodeMedia, project) == 120 &&
-              offsetof(InodeMedia, xattrs) == 128 && offsetof(InodeMedia, reserved) == 152);
+static_assert(sizeof(InodeMedia) == 256 && offsetof(InodeMedia, checksum) == 60 && offsetof(InodeMedia, mode) == 64 &&
+              offsetof(InodeMedia, project) == 120 && offsetof(InodeMedia, xattrs) == 128 &&
+              offsetof(InodeMedia, ino) == 152 && offsetof(InodeMedia, reserved) == 168);
 
 // ino -> inode: three levels of pages of pointers, then a page of inodes; made when first needed.
 struct InodeChunk {
@@ -186,7 +192,9 @@ struct DeferredMedia {
   static constexpr uint64_t kEntries = (kNodeBytes - 40) / sizeof(DeferredEntry);
   uint64_t id;
   persistent_ptr<DeferredMedia> next, prev;
-  uint64_t count, capacity;
+  uint64_t count;
+  uint32_t capacity;
+  uint32_t checksum;  // checksum.h
   DeferredEntry entry[1];  // capacity
 };
 static_assert(offsetof(DeferredMedia, entry) == 40);
@@ -209,8 +217,9 @@ struct QuotaMedia {
   static constexpr uint64_t kType = 14;
   uint64_t blocks, inodes;              // used
   uint64_t block_limit, inode_limit;    // 0: none
+  uint64_t checksum;                    // checksum.h
 };
-static_assert(sizeof(QuotaMedia) == 32);
+static_assert(sizeof(QuotaMedia) == 40);
 
 struct Root {
   SuperblockMedia sb;
@@ -227,9 +236,10 @@ struct Root {
   persistent_ptr<LogMedia> logs;
   Tree shared;  // blocks with more than one owner: key first block, a count, b owners
   Tree quotas;  // key: kind and id; a offset of a QuotaMedia
-  uint64_t reserved[78];
+  uint64_t checksum;  // of all from mount_epoch on; the superblock has its own
+  uint64_t reserved[77];
 };
 static_assert(sizeof(Root) == 1024 && offsetof(Root, mount_epoch) == 256 && offsetof(Root, inodes) == 272 &&
-              offsetof(Root, shared) == 368 && offsetof(Root, reserved) == 400);
+              offsetof(Root, shared) == 368 && offsetof(Root, checksum) == 400 && offsetof(Root, reserved) == 408);
 
 }  // namespace pmfs::meta

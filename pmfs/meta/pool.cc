@@ -49,11 +49,14 @@ void configure_library() {
 
 constexpr size_t kLeastObject = 64;
 
-struct Allocating {  // how the running transaction is to allocate
-  size_t least = 0;
+struct Running {  // the transaction of this thread
+  const pool_base* pop = nullptr;
+  size_t least = 0;  // how it is to allocate
   uint64_t page_class = 0, large_class = 0;
+  bool root_changed = false;  // what is always sealed
+  std::vector<std::pair<void*, pool_base::Sealer>> to_seal;
 };
-thread_local Allocating t_allocating;
+thread_local Running t_running;
 
 [[noreturn]] void fail_tx(int err) {
   if (err == ENOMEM) throw PoolFull();
@@ -126,7 +129,11 @@ void pool_base::wild(uint64_t off) {
   fail(EUCLEAN, "the metadata is damaged: a pointer to {:#x} leads out of the pool; see pmfs fsck", off);
 }
 
-pool_base::pool_base(PMEMobjpool* pop, size_t bytes) : pop_(pop), last_(bytes - kLeastObject) {
+pool_base::pool_base(PMEMobjpool* pop, size_t bytes) : pop_(pop), looks_(nullptr, std::free), last_(bytes - kLeastObject) {
+  // Zero pages until they are needed.
+  looks_.reset(static_cast<std::atomic<uint64_t>*>(
+      std::calloc(bytes / kLook / 64 + 1, sizeof(std::atomic<uint64_t>))));
+  if (!looks_) fail(ENOMEM, "no memory for the looks at {} bytes of metadata", bytes);
   enum pobj_stats_enabled stats = POBJ_STATS_ENABLED_PERSISTENT;
   pmemobj_ctl_set(pop, "stats.enabled", &stats);
   // Pages without a header, 63 in one of the heap's 256 KiB chunks, and large objects that fill one. The
@@ -161,7 +168,12 @@ uint64_t pool_base::allocated_bytes() const {
 }
 
 void transaction::begin(pool_base& pop, const logs& l) {
-  t_allocating = {l.min_allocation, pop.page_class_, pop.large_class_};
+  t_running.pop = &pop;
+  t_running.least = l.min_allocation;
+  t_running.page_class = pop.page_class_;
+  t_running.large_class = pop.large_class_;
+  t_running.root_changed = false;
+  t_running.to_seal.clear();
   int err = pmemobj_tx_begin(pop.handle(), nullptr, TX_PARAM_NONE);
   if (err == 0 && l.snapshots != nullptr) {
     err = pmemobj_tx_xlog_append_buffer(TX_LOG_TYPE_SNAPSHOT, l.snapshots, l.snapshots_bytes,
@@ -177,7 +189,15 @@ void transaction::begin(pool_base& pop, const logs& l) {
   }
 }
 
+void transaction::seal_later(void* object, pool_base::Sealer s) {
+  for (const auto& have : t_running.to_seal)
+    if (have.first == object) return;
+  t_running.to_seal.emplace_back(object, s);
+}
+
 void transaction::commit() {
+  for (const auto& [object, seal] : t_running.to_seal) seal(*t_running.pop, object);
+  if (t_running.root_changed) t_running.pop->always_.seal(*t_running.pop, t_running.pop->always_.base);
   pmemobj_tx_commit();
   int err = pmemobj_tx_end();
   if (err != 0) fail_tx(err);
@@ -189,15 +209,25 @@ void transaction::abort() {
 }
 
 void transaction::add_range(const void* p, size_t bytes) {
+  const pool_base::Sealed& always = t_running.pop->always_;
+  const auto* at = static_cast<const std::byte*>(p);
+  if (at < always.base + always.bytes && at + bytes > always.base) {
+    if (!t_running.root_changed) {
+      int err = pmemobj_tx_xadd_range_direct(always.base, always.bytes, POBJ_XADD_NO_ABORT);
+      if (err != 0) fail_tx(err);
+      t_running.root_changed = true;
+    }
+    if (at >= always.base && at + bytes <= always.base + always.bytes) return;
+  }
   int err = pmemobj_tx_xadd_range_direct(p, bytes, POBJ_XADD_NO_ABORT);
   if (err != 0) fail_tx(err);
 }
 
 uint64_t allocate(size_t bytes, uint64_t type) {
   uint64_t flags = POBJ_XALLOC_ZERO | POBJ_XALLOC_NO_ABORT;
-  if (bytes == kPageBytes) flags |= POBJ_CLASS_ID(t_allocating.page_class);
-  if (bytes == kLargeBytes) flags |= POBJ_CLASS_ID(t_allocating.large_class);
-  PMEMoid oid = pmemobj_tx_xalloc(std::max(bytes, t_allocating.least), type, flags);
+  if (bytes == kPageBytes) flags |= POBJ_CLASS_ID(t_running.page_class);
+  if (bytes == kLargeBytes) flags |= POBJ_CLASS_ID(t_running.large_class);
+  PMEMoid oid = pmemobj_tx_xalloc(std::max(bytes, t_running.least), type, flags);
   if (oid.off == 0) fail_tx(errno);
   return oid.off;
 }

@@ -7,9 +7,11 @@
 
 #include <libpmemobj.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -44,6 +46,8 @@ class pool_base {
   pool_base(pool_base&& o) noexcept
       : pop_(std::exchange(o.pop_, nullptr)),
         base_(o.base_),
+        looks_(std::move(o.looks_)),
+        always_(o.always_),
         last_(o.last_),
         id_(o.id_),
         page_class_(o.page_class_),
@@ -66,14 +70,36 @@ class pool_base {
   }
   PMEMoid oid(uint64_t off) const { return {id_, off}; }
   void persist(const void* p, size_t bytes) const;
+
+  // What this process has looked at and found in order, or made itself: one bit for each 64 bytes, the least an object
+  // has.
+  bool known(uint64_t off) const {
+    return (looks_[off / kLook / 64].load(std::memory_order_relaxed) >> (off / kLook % 64) & 1) != 0;
+  }
+  void set_known(uint64_t off) const {
+    looks_[off / kLook / 64].fetch_or(uint64_t{1} << (off / kLook % 64), std::memory_order_relaxed);
+  }
+
+  // A range that a transaction snapshots as a whole when it first changes some of it, and seals (a checksum) before it
+  // commits.
+  using Sealer = void (*)(const pool_base&, void*);
+  void seal_always(void* p, size_t bytes, Sealer s) { always_ = {static_cast<std::byte*>(p), bytes, s}; }
   uint64_t allocated_bytes() const;  // by libpmemobj's own statistics
 
  private:
   friend class transaction;
+  static constexpr uint64_t kLook = 64;
+  struct Sealed {
+    std::byte* base = nullptr;
+    size_t bytes = 0;
+    Sealer seal = nullptr;
+  };
   pool_base(PMEMobjpool* pop, size_t bytes);
   [[noreturn]] static void wild(uint64_t off);  // EUCLEAN: a pointer that leads out of the pool
   PMEMobjpool* pop_;
   std::byte* base_ = nullptr;
+  std::unique_ptr<std::atomic<uint64_t>[], void (*)(void*)> looks_;
+  Sealed always_;
   uint64_t last_;  // no object begins behind it
   uint64_t id_ = 0;
   unsigned page_class_ = 0, large_class_ = 0;  // 0: the library's own
@@ -115,6 +141,9 @@ class transaction {
     static_assert(std::is_trivially_copyable_v<T>);
     add_range(addr, n * sizeof(T));
   }
+  // Has `s` run on `object` when all of the transaction's stores are done, if it gets so far. What `s` stores to must
+  // have been snapshotted, and must not be freed by the transaction. Repeats are cheap.
+  static void seal_later(void* object, pool_base::Sealer s);
 
  private:
   static void begin(pool_base& pop, const logs& l);

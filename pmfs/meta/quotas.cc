@@ -1,9 +1,13 @@
 #include "pmfs/meta/quotas.h"
 
+#include "pmfs/meta/checksum.h"
+
 namespace pmfs::meta {
 namespace {
 
 const char* name_of(QuotaKind k) { return k == QuotaKind::kUser ? "user" : "project"; }
+
+void seal(const pool_base& pop, QuotaMedia* q) { q->checksum = checksum_of(*q, pop.pptr(q).off); }
 
 void check_limit(QuotaKind kind, uint32_t id, const char* what, uint64_t used, int64_t more, uint64_t limit) {
   if (more <= 0 || limit == 0 || used + static_cast<uint64_t>(more) <= limit) return;
@@ -27,7 +31,10 @@ bool Quotas::check(std::vector<std::string>* findings) const {
   bool ok = true;
   tree_.visit(0, [&](const Record& r) {
     const uint64_t kind = r.key >> 32;
-    if ((kind == 1 || kind == 2) && r.a != 0 && r.a % 8 == 0 && r.a <= pool - sizeof(QuotaMedia)) return true;
+    if ((kind == 1 || kind == 2) && r.a != 0 && r.a % 8 == 0 && r.a <= pool - sizeof(QuotaMedia)) {
+      const QuotaMedia* q = m_.pop.direct(persistent_ptr<QuotaMedia>{r.a});
+      if (q->checksum == checksum_of(*q, r.a)) return true;
+    }
     findings->push_back(fmt::format("quotas: the record of key {:#x} is damaged", r.key));
     ok = false;
     return true;
@@ -46,6 +53,7 @@ void Quotas::charge_one(QuotaKind kind, uint32_t id, int64_t blocks, int64_t ino
   transaction::snapshot(q);
   q->blocks += static_cast<uint64_t>(blocks);
   q->inodes += static_cast<uint64_t>(inodes);
+  seal(m_.pop, q);
 }
 
 void Quotas::charge_all(uint32_t uid, uint32_t project, int64_t blocks, int64_t inodes, bool limited) {
@@ -82,6 +90,7 @@ void Quotas::set(const Quota& q) {
   }
   media->block_limit = q.block_limit;
   media->inode_limit = q.inode_limit;
+  seal(m_.pop, media);
 }
 
 void Quotas::committed(QuotaKind kind, uint32_t id) {

@@ -16,7 +16,7 @@ namespace pmfs::meta {
 
 class Quotas {
  public:
-  explicit Quotas(Media& m) : m_(m), tree_(m.pop, &m.root->quotas) {}
+  explicit Quotas(Media& m) : m_(m), tree_(m.pop, &m.root->quotas, 0) {}
   // Reads the index; EUCLEAN if the records are damaged.
   void open();
 

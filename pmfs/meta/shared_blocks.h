@@ -15,7 +15,7 @@ namespace pmfs::meta {
 
 class SharedBlocks {
  public:
-  explicit SharedBlocks(Media& m) : tree_(m.pop, &m.root->shared) {}
+  explicit SharedBlocks(Media& m) : tree_(m.pop, &m.root->shared, 0) {}
 
   void add(Extent e);  // each block has one more owner; it has one at least
   // One fewer. Returns the blocks that have none now: to be given back to the bitmap.

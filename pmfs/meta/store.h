@@ -21,7 +21,7 @@
 
 namespace pmfs::meta {
 
-inline constexpr uint32_t kFormatVersion = 2;  // 1 was never released and is refused
+inline constexpr uint32_t kFormatVersion = 3;  // 1 and 2 were never released and are refused
 inline constexpr size_t kMaxName = 255;        // bytes
 inline constexpr size_t kMaxSymlink = 4095;    // bytes
 inline constexpr uint32_t kMaxLinks = 0x7fffffff;

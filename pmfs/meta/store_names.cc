@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pmfs/meta/hash.h"
 #include "pmfs/meta/names.h"
 #include "pmfs/meta/store_impl.h"
 
@@ -66,6 +67,7 @@ Ino StoreImpl::make(Ino dir, std::string_view name, uint32_t mode, const Credent
       i->target = make_persistent<SymlinkMedia>(bytes <= kNodeBytes ? bytes : kPageBytes);
       std::memcpy(m_.pop.direct(i->target)->bytes, target.data(), target.size());
       i->size = target.size();
+      i->target_checksum = crc32c(target.data(), target.size());
     }
     snapshot_hot(parent);
     d.insert(name, ino);
@@ -97,7 +99,10 @@ std::string StoreImpl::readlink(Ino ino) {
   const InodeMedia* i = inodes_.get(ino);
   if (!S_ISLNK(i->mode)) fail(EINVAL, "inode {} is not a symbolic link", to_u64(ino));
   if (i->size > kMaxSymlink) fail(EUCLEAN, "the metadata is damaged: the target of inode {}; see pmfs fsck", to_u64(ino));
-  return std::string(m_.pop.direct(i->target)->bytes, i->size);
+  std::string target(m_.pop.direct(i->target)->bytes, i->size);
+  if (crc32c(target.data(), target.size()) != i->target_checksum)
+    fail(EIO, "inode {}: its target is damaged (the checksum does not match); see pmfs fsck", to_u64(ino));
+  return target;
 }
 
 void StoreImpl::link(Ino ino, Ino dir, std::string_view name, const Credentials&) {
@@ -171,8 +176,12 @@ std::vector<DirEntry> StoreImpl::list(Ino dir, uint64_t cookie, size_t max) {
   InodeMedia* i = directory(dir);
   if (max == 0 || cookie >= UINT64_MAX - 1) return out;
   Directory(m_, i).visit(cookie, [&](uint64_t key, std::string_view name, Ino ino) {
-    const InodeMedia* target = inodes_.find(ino);
-    out.push_back({std::string(name), ino, target != nullptr ? target->mode : 0, key});
+    uint32_t mode = 0;  // unknown, if the file is damaged: the others are listed all the same
+    try {
+      if (const InodeMedia* target = inodes_.find(ino)) mode = target->mode;
+    } catch (const Error&) {
+    }
+    out.push_back({std::string(name), ino, mode, key});
     return out.size() < max;
   });
   return out;

@@ -8,7 +8,7 @@ namespace pmfs::meta {
 Quota StoreImpl::usage(QuotaKind kind, uint32_t id) const {
   Quota q{kind, id, 0, 0, 0, 0};
   for (uint64_t n = to_u64(kRootIno); n < inodes_.next(); ++n) {
-    const InodeMedia* i = inodes_.slot(n);
+    const InodeMedia* i = inodes_.known(n);
     if (i->state == InodeMedia::kFree || (kind == QuotaKind::kUser ? i->uid : i->project) != id) continue;
     q.blocks += i->blocks;
     ++q.inodes;

@@ -57,7 +57,8 @@ Shared StoreImpl::share_extents(Ino from, PageRange r, Ino to, Pgoff at, std::op
 
 bool StoreImpl::unshare(Ino ino, PageRange r) {
   WriterLock l(meta_mu_);
-  ExtentMap map(m_.pop, file(ino));
+  InodeMedia* i = file(ino);
+  ExtentMap map(m_.pop, i);
   auto extents = map.list(r, SIZE_MAX);
   std::erase_if(extents, [](const FileExtent& e) { return !e.shared; });
   for (const FileExtent& e : extents)
@@ -65,6 +66,7 @@ bool StoreImpl::unshare(Ino ino, PageRange r) {
   if (extents.empty()) return true;
   // Crash before: flagged as shared, with one owner. After: not flagged. Either is true.
   run(Kind::kNeeded, [&] {
+    snapshot_hot(i);
     for (const FileExtent& e : extents) map.set_shared(e, false);
   });
   return true;

@@ -8,6 +8,7 @@
 #include <ctime>
 
 #include "pmfs/meta/ballast.h"
+#include "pmfs/meta/checksum.h"
 #include "pmfs/meta/hash.h"
 #include "pmfs/meta/inode_table.h"
 
@@ -38,6 +39,14 @@ SuperblockMedia make_superblock(const Geometry& g, uint64_t pool_bytes, uint32_t
   return sb;
 }
 
+void seal_root(Media& m) {
+  m.pop.seal_always(&m.root->mount_epoch, offsetof(Root, reserved) - offsetof(Root, mount_epoch),
+                    [](const pool_base&, void* p) {
+                      auto* root = reinterpret_cast<Root*>(static_cast<std::byte*>(p) - offsetof(Root, mount_epoch));
+                      root->checksum = checksum_of(*root);
+                    });
+}
+
 void validate(const std::string& path, const pool_base& pop, const Root* root, uint64_t file_bytes) {
   const SuperblockMedia& sb = root->sb;
   if (sb.magic != kMagic) {
@@ -47,9 +56,11 @@ void validate(const std::string& path, const pool_base& pop, const Root* root, u
   if (uint32_t sum = superblock_checksum(sb); sum != sb.checksum) {
     fail(EUCLEAN, "{}: the superblock is damaged (checksum {:#010x}, not {:#010x})", path, sb.checksum, sum);
   }
-  if (sb.version == 1) {
-    fail(ENOTSUP, "{}: the volume has format version 1, which was never released: make it anew with pmfs mkfs --force",
-         path);
+  if (sb.version == 1 || sb.version == 2) {
+    fail(ENOTSUP,
+         "{}: the volume has format version {}, which was never released and has no checksums: copy its files out with "
+         "the pmfs that made it, then make it anew with pmfs mkfs --force",
+         path, sb.version);
   }
   if (sb.version > kFormatVersion || sb.version == 0) {
     fail(ENOTSUP, "{}: the volume has format version {}, this pmfs knows versions up to {}: use a newer pmfs", path,
@@ -70,6 +81,8 @@ void validate(const std::string& path, const pool_base& pop, const Root* root, u
               inside(root->groups.off, root->group_count * sizeof(GroupMedia)) &&
               inside(root->inodes.top.off, sizeof(InodePage)) && root->inodes.next <= kMaxInodes &&
               inside(root->logs.off, sizeof(LogMedia)) && root->clean <= 1;
+  if (checksum_of(*root) != root->checksum)
+    fail(EUCLEAN, "{}: the root object is damaged (its checksum does not match); see pmfs fsck", path);
   if (!sane || pop.root_size() < sizeof(Root)) fail(EUCLEAN, "{}: the superblock or the root object is damaged", path);
 }
 
@@ -106,6 +119,7 @@ void format_pool(const std::filesystem::path& path, const Geometry& g, uint64_t 
     Root* root = static_cast<Root*>(pop.root(sizeof(Root)));
     if (root == nullptr) throw PoolFull();
     Media m{std::move(pop), root};
+    seal_root(m);
     // Crash before: a pool without the magic, which open refuses. After: an empty volume.
     transaction::run(m.pop, [&] {
       transaction::snapshot(root);
@@ -140,7 +154,9 @@ Media open_pool(const std::filesystem::path& path) {
   Root* root = static_cast<Root*>(pop.root(sizeof(Root)));
   if (root == nullptr) fail(EUCLEAN, "{}: the pool's root can't be read: {}", path.string(), pmemobj_errormsg());
   validate(path.string(), pop, root, bytes);
-  return {std::move(pop), root};
+  Media m{std::move(pop), root};
+  seal_root(m);
+  return m;
 }
 
 }  // namespace pmfs::meta

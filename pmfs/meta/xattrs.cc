@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "pmfs/meta/directory.h"
+#include "pmfs/meta/hash.h"
 #include "pmfs/meta/store.h"
 
 namespace pmfs::meta {
@@ -17,6 +18,11 @@ XattrMedia* Xattrs::media(const Record& r) const {
 
 std::string_view Xattrs::name_of(const XattrMedia* x) {
   return {reinterpret_cast<const char*>(x) + offsetof(XattrMedia, bytes), x->name_bytes};
+}
+
+uint64_t Xattrs::record_value(std::string_view name, std::span<const std::byte> value) {
+  const uint32_t sum = crc32c(value.data(), value.size(), crc32c(name.data(), name.size()));
+  return uint64_t{sum} << 32 | value.size();
 }
 
 uint64_t Xattrs::hash_of(std::string_view name) const { return Directory::hash_of(m_, name); }
@@ -46,6 +52,8 @@ std::optional<std::vector<std::byte>> Xattrs::get(std::string_view name) const {
     std::memcpy(out.data() + done, m_.pop.direct(page)->bytes, n);
     done += n;
   }
+  if (record_value(name, out) != r->b)
+    fail(EIO, "inode {}: the value of attribute {} is damaged; see pmfs fsck", inode_->ino, name);
   return out;
 }
 
@@ -95,7 +103,7 @@ void Xattrs::free(const Record& r) {
 
 void Xattrs::set(std::string_view name, std::span<const std::byte> value) {
   if (auto old = find(name)) {
-    tree_.replace(old->key, {old->key, make(name, value), value.size()});
+    tree_.replace(old->key, {old->key, make(name, value), record_value(name, value)});
     free(*old);
     return;
   }
@@ -108,7 +116,7 @@ void Xattrs::set(std::string_view name, std::span<const std::byte> value) {
   if (key == h + Directory::kSequence) {
     fail(ENOSPC, "{}: {} attributes with this hash, there is no room for more", name, Directory::kSequence);
   }
-  tree_.insert({key, make(name, value), value.size()});
+  tree_.insert({key, make(name, value), record_value(name, value)});
   inode_->xattr_list_bytes += static_cast<uint32_t>(name.size() + 1);
 }
 
@@ -146,14 +154,17 @@ bool Xattrs::check(const std::string& who, std::vector<std::string>* findings) c
     const XattrMedia* x = m_.pop.direct(persistent_ptr<XattrMedia>{r.a});
     if (x->name_bytes == 0 || x->name_bytes > kMaxXattrName || x->value_bytes > kMaxXattrValue) return damaged();
     size_t here = std::min<size_t>(x->value_bytes, XattrMedia::kBytes - x->name_bytes), left = x->value_bytes - here;
-    if (!inside(r.a, offsetof(XattrMedia, bytes) + x->name_bytes + here) || r.b != x->value_bytes) return damaged();
+    if (!inside(r.a, offsetof(XattrMedia, bytes) + x->name_bytes + here)) return damaged();
     if (hash_of(name_of(x)) != r.key / Directory::kSequence * Directory::kSequence) return damaged();
+    uint32_t sum = crc32c(x->bytes, x->name_bytes + here);
     auto page = x->more;
     for (; left > 0; page = m_.pop.direct(page)->next) {
       if (!inside(page.off, sizeof(XattrPage))) return damaged();
-      left -= std::min(left, XattrPage::kBytes);
+      const size_t n = std::min(left, XattrPage::kBytes);
+      sum = crc32c(m_.pop.direct(page)->bytes, n, sum);
+      left -= n;
     }
-    if (page) return damaged();
+    if (page || r.b != (uint64_t{sum} << 32 | x->value_bytes)) return damaged();
     list += x->name_bytes + 1u;
     return true;
   });

@@ -18,7 +18,7 @@ namespace pmfs::meta {
 
 class Xattrs {
  public:
-  Xattrs(Media& m, InodeMedia* inode) : m_(m), inode_(inode), tree_(m.pop, &inode->xattrs) {}
+  Xattrs(Media& m, InodeMedia* inode) : m_(m), inode_(inode), tree_(m.pop, &inode->xattrs, inode->ino) {}
 
   bool has(std::string_view name) const { return find(name).has_value(); }
   std::optional<std::vector<std::byte>> get(std::string_view name) const;
@@ -39,6 +39,7 @@ class Xattrs {
  private:
   uint64_t hash_of(std::string_view name) const;
   XattrMedia* media(const Record& r) const;  // EUCLEAN if its lengths can't be
+  static uint64_t record_value(std::string_view name, std::span<const std::byte> value);  // of its index record
   static std::string_view name_of(const XattrMedia* x);
   std::optional<Record> find(std::string_view name) const;
   uint64_t make(std::string_view name, std::span<const std::byte> value);

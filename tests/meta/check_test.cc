@@ -26,7 +26,10 @@ struct Sample {
     s->remove_extents(file, pages(0, 2), std::nullopt);
     REQUIRE(s->check().empty());
   }
-  std::vector<std::string> findings() { return Store::open(path)->check(); }
+  std::vector<std::string> findings() {
+    PoolImage(path).seal_all();
+    return Store::open(path)->check();
+  }
 };
 
 bool has(const std::vector<std::string>& findings, const std::string& text) {

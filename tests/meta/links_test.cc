@@ -109,6 +109,7 @@ TEST_CASE("check finds a symbolic link without its target") {
   {
     PoolImage image(d / "meta");
     image.inode(l).target.off = image.superblock().pool_bytes - 2;
+    image.seal_all();
   }
   auto findings = Store::open(d / "meta")->check();
   REQUIRE(findings.size() == 1);

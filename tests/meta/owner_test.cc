@@ -146,6 +146,7 @@ TEST_CASE("the largest link count is EMLINK, for names of a file and for subdire
       PoolImage image(v.path());
       image.inode(f).nlink = file;
       image.inode(d).nlink = dir;
+      image.seal_all();
     }
     v.open();
   };

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "pmfs/meta/checksum.h"
 #include "pmfs/meta/superblock.h"
 #include "tests/meta/meta_fixture.h"
 
@@ -37,6 +38,25 @@ class PoolImage {
   Root& root() { return *root_; }
   SuperblockMedia& superblock() { return root_->sb; }
   void seal() { root_->sb.checksum = superblock_checksum(root_->sb); }
+  // Makes all checksums right again, so that what is wrong must be found by what contradicts it.
+  void seal_all() {
+    root_->checksum = checksum_of(*root_);
+    seal_tree(root_->shared);
+    seal_tree(root_->quotas);
+    if (inside(root_->quotas.root.off, kSmallLeafBytes)) {
+      Node* n = at(root_->quotas.root);
+      for (int k = 0; k < n->count; ++k)
+        if (auto q = persistent_ptr<QuotaMedia>{n->records[k].a}; inside(q.off, sizeof(QuotaMedia)))
+          at(q)->checksum = checksum_of(*at(q), q.off);
+    }
+    if (!inside(root_->inodes.top.off, sizeof(InodePage)) || !inside(at(root_->inodes.top)->down[0].off, 4096)) return;
+    for (uint64_t n = 1; n < InodeChunk::kInodes && n < root_->inodes.next; ++n) {
+      InodeMedia& i = inode(Ino{n});
+      seal_tree(i.map);
+      seal_tree(i.xattrs);
+      i.checksum = checksum_of(i);
+    }
+  }
   template <class T>
   T* at(persistent_ptr<T> p) {
     return reinterpret_cast<T*>(base_ + p.off);
@@ -45,6 +65,7 @@ class PoolImage {
   static void set(p<T>& field, const std::type_identity_t<T>& value) {  // in no transaction
     std::memcpy(static_cast<void*>(&field), &value, sizeof(T));
   }
+  bool inside(uint64_t off, uint64_t bytes) const { return off != 0 && off % 8 == 0 && off < bytes_ && bytes <= bytes_ - off; }
   InodeMedia& inode(Ino ino) {
     uint64_t n = to_u64(ino);
     REQUIRE(n < InodeChunk::kInodes);  // in the first page
@@ -53,6 +74,13 @@ class PoolImage {
   }
 
  private:
+  void seal_tree(const Tree& t) { seal_node(t.root, 20); }
+  void seal_node(persistent_ptr<Node> p, int depth) {
+    if (depth == 0 || !inside(p.off, kSmallLeafBytes) || at(p)->magic != Node::kMagicNode) return;
+    Node* n = at(p);
+    for (int k = 0; n->level > 0 && k < n->count && k < Node::kBranches; ++k) seal_node(n->branches[k].child, depth - 1);
+    n->checksum = checksum_of(*n, p.off);
+  }
   std::byte* base_ = nullptr;
   size_t bytes_ = 0;
   Root* root_ = nullptr;

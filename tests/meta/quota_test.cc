@@ -158,6 +158,7 @@ TEST_CASE("check finds a usage that is not the sum") {
     PoolImage image(dir / "meta");
     Node* root = image.at(image.root().quotas.root);
     image.at(persistent_ptr<QuotaMedia>{root->records[0].a})->inodes = 5;
+    image.seal_all();
   }
   auto findings = Store::open(dir / "meta")->check();
   REQUIRE(findings.size() == 1);

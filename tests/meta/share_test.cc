@@ -160,6 +160,7 @@ TEST_CASE("check finds a count of owners that is wrong") {
   {
     PoolImage image(d / "meta");
     image.at(image.root().shared.root)->records[0].b = 3;
+    image.seal_all();
   }
   auto findings = Store::open(d / "meta")->check();
   REQUIRE(findings.size() == 1);

@@ -165,6 +165,7 @@ TEST_CASE("check finds a damaged attribute") {
     SECTION("a wrong size") { image.at(persistent_ptr<XattrMedia>{root->records[0].a})->value_bytes = 101; }
     SECTION("a wrong count of names") { image.inode(f).xattr_list_bytes = 1; }
     SECTION("a pointer to nowhere") { root->records[0].a = ~uint64_t{7}; }
+    image.seal_all();
   }
   auto findings = Store::open(d / "meta")->check();
   REQUIRE(findings.size() == 1);
