@@ -45,9 +45,9 @@ install_packages() {
 }
 
 configure() {  # PRESET
-  local launcher=()
+  local launcher=(-DPMFS_PCH=ON)
   if command -v ccache >/dev/null; then
-    launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_C_COMPILER_LAUNCHER=ccache)
+    launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_C_COMPILER_LAUNCHER=ccache -DPMFS_PCH=OFF)
   fi
   local log
   if ! log=$(cmake --preset "$1" "${launcher[@]}" 2>&1); then
