@@ -33,6 +33,8 @@ class Child {
   pid_t pid_;
 };
 
+inline void in_child(const std::function<void()>& body) { Child(body).join(); }
+
 void* allocate_shared(size_t n);
 void release_shared(void* p, size_t n);
 

@@ -16,10 +16,11 @@ namespace {
 
 server::Server* g_server = nullptr;
 
-void serve(const std::filesystem::path& volume, std::atomic<bool>& ready) {
+void serve(const std::filesystem::path& volume, const std::string& exclusion, std::atomic<bool>& ready) {
   spdlog::set_level(spdlog::level::warn);
   server::ServerOptions o;
   o.volume = volume;
+  o.exclusion = exclusion;
   server::Server server(o);
   server.start();
   g_server = &server;
@@ -29,15 +30,16 @@ void serve(const std::filesystem::path& volume, std::atomic<bool>& ready) {
   server.wait();
 }
 
-Child start(const std::filesystem::path& volume, uint64_t bytes, std::atomic<bool>& ready) {
+Child start(const std::filesystem::path& volume, uint64_t bytes, const std::string& exclusion,
+            std::atomic<bool>& ready) {
   format_volume(volume, {bytes / kBlockSize, false, false});
-  return Child([&] { serve(volume, ready); });
+  return Child([&] { serve(volume, exclusion, ready); });
 }
 
 }  // namespace
 
-ManagerProcess::ManagerProcess(const std::filesystem::path& volume, uint64_t bytes)
-    : data_(volume / "data"), bytes_(bytes), child_(start(volume, bytes, *ready_)) {
+ManagerProcess::ManagerProcess(const std::filesystem::path& volume, uint64_t bytes, const std::string& exclusion)
+    : data_(volume / "data"), bytes_(bytes), child_(start(volume, bytes, exclusion, *ready_)) {
   for (const auto t = Clock::now(); !ready_->load();) {
     if (seconds_since(t) > 30) throw std::runtime_error("the manager does not come up");
     if (kill(child_.pid(), 0) != 0) throw std::runtime_error("the manager is gone");

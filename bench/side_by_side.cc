@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/utsname.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,22 +15,23 @@
 #include <atomic>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <system_error>
 #include <vector>
 
+#include "bench/beside.h"
 #include "bench/child.h"
 #include "bench/manager_process.h"
 #include "bench/place.h"
+#include "bench/random.h"
+#include "bench/work_dir.h"
 
 namespace pmfs::bench {
 namespace {
 
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kPunch = 64 << 10;  // bytes
-constexpr unsigned kPunchesPerSecond = 1000;
 
 struct Sizes {
   uint64_t file, io_file;
@@ -40,12 +40,6 @@ struct Sizes {
 };
 constexpr Sizes kFull{256 << 20, 64 << 20, 20000, 200, 1.0};
 constexpr Sizes kQuick{16 << 20, 4 << 20, 1000, 10, 0.1};
-
-uint64_t next_random(uint64_t& x) {  // xorshift64
-  x ^= x << 13;
-  x ^= x >> 7;
-  return x ^= x << 17;
-}
 
 double quantile(std::vector<double> v, double q) {
   if (v.empty()) return 0;
@@ -99,18 +93,11 @@ class Bench {
 
   double touch_fresh_file(Side side, const Touch& t);
   double zap_once(Side side, unsigned mappers);
-  struct Faults {
-    double per_second, p99_ns, punches_per_second;
-  };
-  Faults faults(Side side, bool fresh, bool with_puncher);
+  BesideFigures faults(Side side, bool fresh, bool with_puncher);
   void beside_rows(bool fresh, const char* what);
 
-  void measure(const std::function<void()>& body) {
-    Child c(body);
-    c.join();
-  }
   void remove(Side side, const std::string& name) {
-    measure([&] { remove_file(places_, side, name); });
+    in_child([&] { remove_file(places_, side, name); });
   }
   void settle() {
     if (!manager_.settle()) ++unsettled_;
@@ -138,23 +125,15 @@ class Bench {
 
 // --- first touch
 
-std::vector<uint32_t> page_order(uint64_t pages, bool random) {
-  std::vector<uint32_t> order(pages);
-  std::iota(order.begin(), order.end(), 0u);
-  uint64_t seed = 88172645463325252u;
-  for (uint64_t i = pages; random && i > 1; --i) std::swap(order[i - 1], order[next_random(seed) % i]);
-  return order;
-}
-
 double Bench::touch_fresh_file(Side side, const Touch& t) {
   settle();
   Shared<double> ns;
-  measure([&] {
+  in_child([&] {
     const auto file = open_file(places_, side, "touch");
     file->truncate(sizes_.file);
     if (t.preallocated) file->allocate(sizes_.file);
     volatile std::byte* p = file->map(sizes_.file);
-    const auto order = page_order(sizes_.file / kPage, t.random);
+    const auto order = page_order(sizes_.file / kPage, t.random ? 88172645463325252u : 0);
     const auto start = Clock::now();
     if (t.write) {
       for (const uint32_t page : order) p[page * kPage] = std::byte{1};
@@ -212,7 +191,7 @@ void Bench::steady() {
   };
   Shared<Out> out;
   settle();
-  measure([&] {
+  in_child([&] {
     std::unique_ptr<TestFile> files[2];
     volatile uint64_t* p[2];
     for (const Side s : kSides) {
@@ -253,7 +232,7 @@ double Bench::zap_once(Side side, unsigned mappers) {
   settle();
   Shared<State> state;
   for (Barrier* b : {&state->ready, &state->touched, &state->punched}) b->init(mappers + 1);
-  measure([&] { open_file(places_, side, "zap")->truncate(kPunch); });
+  in_child([&] { open_file(places_, side, "zap")->truncate(kPunch); });
   {
     std::vector<Child> children;
     for (unsigned m = 0; m < mappers; ++m) {
@@ -302,7 +281,7 @@ void Bench::io() {
   settle();
   each_side([&](Side s) {
     Shared<std::array<double, 2>> ns;
-    measure([&] {
+    in_child([&] {
       const auto file = open_file(places_, s, "io");
       std::vector<std::byte> buffer(1 << 20, std::byte{1});
       for (uint64_t at = 0; at < sizes_.io_file; at += buffer.size()) file->write(buffer, at);
@@ -329,97 +308,23 @@ void Bench::io() {
 
 // --- faults beside a puncher of the other half
 
-// Punches and refills at a fixed pace until told to stop; a punch that is late is not caught up on.
-uint64_t punch_at_pace(TestFile& file, std::byte* p, uint64_t bytes, uint64_t base, const std::atomic<bool>& stop) {
-  constexpr long kGap = 1000000000 / kPunchesPerSecond;
-  timespec next;
-  clock_gettime(CLOCK_MONOTONIC, &next);
-  uint64_t count = 0;
-  for (uint64_t at = 0; !stop.load(std::memory_order_relaxed); at = (at + kPunch) % bytes) {
-    file.punch(base + at, kPunch);
-    for (uint64_t page = 0; page < kPunch; page += kPage) {
-      *const_cast<volatile std::byte*>(p + base + at + page) = std::byte{2};
-    }
-    ++count;
-    next.tv_nsec += kGap;
-    if (next.tv_nsec >= 1000000000) {
-      next.tv_nsec -= 1000000000;
-      ++next.tv_sec;
-    }
-    timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    if (now.tv_sec > next.tv_sec || (now.tv_sec == next.tv_sec && now.tv_nsec > next.tv_nsec)) {
-      next = now;
-    } else {
-      clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, nullptr);
-    }
-  }
-  return count;
-}
-
-Bench::Faults Bench::faults(Side side, bool fresh, bool with_puncher) {
-  struct State {
-    Barrier start;
-    std::atomic<bool> stop{false};
-    Faults out{};
-    uint64_t punches = 0;
-    double seconds = 0;
-  };
+BesideFigures Bench::faults(Side side, bool fresh, bool with_puncher) {
   settle();
-  Shared<State> state;
-  state->start.init(with_puncher ? 2 : 1);
-  const uint64_t half = fresh ? sizes_.file / 2 : sizes_.io_file;
-  measure([&] { open_file(places_, side, "beside")->truncate(2 * half); });
-  {
-    std::vector<Child> children;
-    children.emplace_back([&] {
-      const auto file = open_file(places_, side, "beside");
-      std::byte* p = file->map(2 * half);
-      const auto order = page_order(half / kPage, true);
-      if (!fresh) {
-        for (uint64_t at = 0; at < half; at += kPage) p[at] = std::byte{1};
-      }
-      std::vector<double> ns;
-      ns.reserve(1 << 21);
-      state->start.wait();
-      const auto start = Clock::now();
-      // Fresh: each page once. Else: the PTE of a page is dropped, and its next store faults, until the time is up.
-      for (size_t i = 0; fresh ? i < order.size() : seconds_since(start) < sizes_.beside_seconds; ++i) {
-        std::byte* const page = p + order[i % order.size()] * kPage;
-        if (!fresh && madvise(page, kPage, MADV_DONTNEED) != 0) {
-          throw std::system_error(errno, std::generic_category(), "madvise");
-        }
-        const auto t = Clock::now();
-        *const_cast<volatile std::byte*>(page) = std::byte{3};
-        ns.push_back(static_cast<double>(std::chrono::nanoseconds(Clock::now() - t).count()));
-      }
-      state->seconds = seconds_since(start);
-      state->stop.store(true);
-      state->out = {static_cast<double>(ns.size()) / state->seconds, quantile(ns, 0.99), 0};
-    });
-    if (with_puncher) {
-      children.emplace_back([&] {
-        const auto file = open_file(places_, side, "beside");
-        std::byte* p = file->map(2 * half);
-        for (uint64_t at = half; at < 2 * half; at += kPage) p[at] = std::byte{2};
-        state->start.wait();
-        state->punches = punch_at_pace(*file, p, half, half, state->stop);
-      });
-    }
-    for (Child& c : children) c.join();
-  }
-  remove(side, "beside");
-  state->out.punches_per_second = static_cast<double>(state->punches) / state->seconds;
-  return state->out;
+  BesideWork w;
+  w.half = fresh ? sizes_.file / 2 : sizes_.io_file;
+  w.seconds = sizes_.beside_seconds;
+  w.fresh = fresh;
+  w.pace = with_puncher ? Pace::kPaced : Pace::kNone;
+  return faults_beside(places_, side, w);
 }
 
 void Bench::beside_rows(bool fresh, const char* what) {
   each_side([&](Side s) {
-    const Faults a = faults(s, fresh, false), b = faults(s, fresh, true);
-    add(row(fmt::format("{}/s alone", what), "/s"), s, a.per_second);
-    add(row(fmt::format("{}/s beside the puncher", what), "/s"), s, b.per_second);
+    const BesideFigures a = faults(s, fresh, false), b = faults(s, fresh, true);
+    add(row(fmt::format("{}/s alone", what), "/s"), s, a.faults_per_second);
+    add(row(fmt::format("{}/s beside the puncher", what), "/s"), s, b.faults_per_second);
     add(row(fmt::format("  kept of {}/s", what), "share", fresh ? Goal::kNone : Goal::kValueAtLeast, 0.9), s,
-        b.per_second / a.per_second);
+        b.faults_per_second / a.faults_per_second);
     add(row(fmt::format("  p99 of {} alone", what), "ns"), s, a.p99_ns);
     add(row(fmt::format("  p99 of {} beside the puncher", what), "ns"), s, b.p99_ns);
     add(row(fmt::format("  pace of its puncher ({})", what), "/s"), s, b.punches_per_second);
@@ -510,24 +415,6 @@ void print_json(const Bench& b, size_t rounds, const Sizes& sizes) {
   }
   fmt::print("{}\n", j.dump(2));
 }
-
-// A directory of the benchmark's own, removed with what is in it.
-class WorkDir {
- public:
-  explicit WorkDir(const std::string& parent) {
-    std::string name = parent + "/pmfs-bench.XXXXXX";
-    if (mkdtemp(name.data()) == nullptr) throw std::system_error(errno, std::generic_category(), name);
-    path_ = name;
-  }
-  ~WorkDir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 int run(int argc, char** argv) {
   size_t rounds = 5;

@@ -62,7 +62,9 @@ struct Fixture {
   }
   std::string bytes() {
     std::ifstream in(path / "meta", std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
+    std::string all(std::filesystem::file_size(path / "meta"), '\0');
+    in.read(all.data(), static_cast<std::streamsize>(all.size()));
+    return all;
   }
   fsck::Result check() { return fsck::run(path, {}); }
   fsck::Result repair() {
