@@ -4,11 +4,20 @@
 
 namespace pmfs::fault {
 
+// Where the stream of a cursor is expected next: a little behind it too, for what has its PTE does not fault.
+bool FaultAround::Cursor::follows(Pgoff p) const {
+  const uint64_t n = next.load(std::memory_order_relaxed);
+  return n != kNone && p.v >= n && p.v - n < kSlack;
+}
+
 FaultAround::Window FaultAround::at(Pgoff p) {
+  if (crowded_.load(std::memory_order_relaxed) >= kCrowded &&
+      faults_.fetch_add(1, std::memory_order_relaxed) % kLook != 0) {
+    return {1, 1};
+  }
   for (Cursor& c : cursors_) {
-    uint64_t next = c.next.load(std::memory_order_relaxed), w = c.window.load(std::memory_order_relaxed);
-    if (next == ~uint64_t{0} || p.v < next || p.v >= next + w) continue;
-    w = std::min(w * 2, kMax);
+    if (!c.follows(p)) continue;
+    const uint64_t w = std::min(c.window.load(std::memory_order_relaxed) * 2, kMax);
     c.window.store(w, std::memory_order_relaxed);
     return {w, w};
   }
@@ -19,10 +28,14 @@ FaultAround::Window FaultAround::at(Pgoff p) {
   return {w, p.v == 0 ? w : 1};  // files are read and written from the start more often than not
 }
 
-void FaultAround::covered(Pgoff p, uint64_t pages) {
+void FaultAround::covered(Pgoff p, uint64_t pages, bool neighbour) {
+  if (neighbour) {
+    crowded_.fetch_add(1, std::memory_order_relaxed);
+  } else if (pages > 1) {
+    crowded_.store(0, std::memory_order_relaxed);
+  }
   for (Cursor& c : cursors_) {
-    uint64_t next = c.next.load(std::memory_order_relaxed), w = c.window.load(std::memory_order_relaxed);
-    if (next == ~uint64_t{0} || p.v < next || p.v >= next + w) continue;
+    if (!c.follows(p)) continue;
     c.next.store(p.v + pages, std::memory_order_relaxed);
     return;
   }

@@ -67,14 +67,14 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
     }
     PMFS_PAUSE_POINT("fault:before_install");
     if (!beyond_eof && !no_page) {
-      uint64_t installed = 0;
       if (run.writable()) run.mark_dirty();
       if (OwnerMap* owners = volume_.owners())
         owners->record(BlockEvent::kInstall, client.id, inode.ino, run.extent().pgoff, run.extent().blocks());
-      result = m.install(run, !run.writable(), upgrade, volume_.region(), &installed);
-      counters_.installed_pages.add(installed);
-      client.installs.add(installed);
-      m.around.covered(p, run.count());
+      const Mapping::Outcome done = m.install(run, !run.writable(), upgrade, volume_.region());
+      result = done.result;
+      counters_.installed_pages.add(done.pages);
+      client.installs.add(done.pages);
+      m.around.covered(p, run.count(), done.neighbour);
     }
     PMFS_PAUSE_POINT("fault:installed");
     break;

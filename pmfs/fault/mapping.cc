@@ -35,14 +35,17 @@ void Mapping::put_back() {
   command(pages, VmaKind::kSentinel, Pfn(0));
 }
 
-Mapping::Installed Mapping::install(const BlockRun& run, bool protect, bool upgrade, Region& region,
-                                    uint64_t* installed_pages) {
+Mapping::Outcome Mapping::install(const BlockRun& run, bool protect, bool upgrade, Region& region) {
   const FileExtent& e = run.extent();
   const Pgoff p = e.pgoff, limit = std::min(e.end(), pages.end);
-  *installed_pages = 0;
+  Outcome out;
+  const auto ends = [&out](Installed r) {
+    out.result = r;
+    return out;
+  };
   {
     ReaderLock l(vma_mutex_);
-    if (gone()) return Installed::kGone;
+    if (gone()) return ends(Installed::kGone);
     Pgoff end = p;
     while (end < limit) {
       const VmaSegment& s = vmas_.at(end);
@@ -50,50 +53,58 @@ Mapping::Installed Mapping::install(const BlockRun& run, bool protect, bool upgr
       end = std::min(s.pages.end, limit);
     }
     if (end > p) {
-      bool present = false, populated = false;
+      bool present = false, populated = false;  // present: at the faulting page
+      uint64_t skip = 1;
       for (Pgoff at = p; at < end;) {
         uint64_t mapped = 0;
         int err = uffd_->install(va_of(at), (end - at) * kBlockSize, protect, &mapped);
         at += mapped >> kBlockShift;
-        *installed_pages += mapped >> kBlockShift;
+        out.pages += mapped >> kBlockShift;
         if (err == 0) break;
-        if (err == EEXIST) {  // a PTE is there: install behind it
-          present = true;
-          ++at;
+        if (err == EEXIST) {  // a PTE is there: install behind it, in longer and longer steps
+          if (at == p) {
+            present = true;
+            ++at;
+          } else {
+            if (at == p + 1) out.neighbour = true;
+            at += skip;
+            skip *= 2;
+          }
         } else if (err == EFAULT && !populated) {  // the block has no page (the tmpfs was emptied under us)
           try {
             region.populate({e.pfn_at(at), end - at});
           } catch (const Error&) {
-            return at > p ? Installed::kDone : Installed::kNoSpace;
+            return ends(at > p ? Installed::kDone : Installed::kNoSpace);
           }
           populated = true;
         } else if (err == EAGAIN) {
           if (mapped > 0) continue;  // stopped part-way: the next call says why
           if (at > p) break;         // the address space is changing; the faulting page has its PTE
-          return Installed::kRetry;
+          return ends(Installed::kRetry);
         } else {
-          return Installed::kGone;
+          return ends(Installed::kGone);
         }
       }
+      // Neighbours that keep their protection fault once more, and are upgraded then.
       if (upgrade || (present && !protect)) {
         int err = uffd_->unprotect(va_of(p), (end - p) * kBlockSize);
-        if (err == EAGAIN) return Installed::kRetry;
+        if (err == EAGAIN) return ends(Installed::kRetry);
       }
       // EEXIST does not wake who faulted on a page that another install has filled meanwhile.
       if (present) uffd_->wake(va_of(p), kBlockSize);
-      return Installed::kDone;
+      return out;
     }
-    if (vmas_.at(p).pending) return Installed::kAgent;
+    if (vmas_.at(p).pending) return ends(Installed::kAgent);
   }
   WriterLock l(vma_mutex_);
-  if (gone()) return Installed::kGone;
+  if (gone()) return ends(Installed::kGone);
   const VmaSegment& s = vmas_.at(p);
-  if (s.pending) return Installed::kAgent;
-  if (s.kind == VmaKind::kRegion && s.pfn_at(p) == e.pfn) return Installed::kRetry;  // put in place meanwhile
+  if (s.pending) return ends(Installed::kAgent);
+  if (s.kind == VmaKind::kRegion && s.pfn_at(p) == e.pfn) return ends(Installed::kRetry);  // put in place meanwhile
   PageRange r = around_run({p, e.pfn, limit - p, false});
   if (vmas_.any_pending(r)) r = {p, p + 1};
   command(r, VmaKind::kRegion, r.first < p ? e.pfn - (p - r.first) : e.pfn);
-  return Installed::kAgent;
+  return ends(Installed::kAgent);
 }
 
 // PTEs are where VMAs of the region are, or where they are about to be replaced by others. The sentinel's VMAs are not

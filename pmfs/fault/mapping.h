@@ -63,9 +63,16 @@ class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
     kGone,     // there is nothing to install into any more
     kNoSpace,  // the region has no memory for the page
   };
+  struct Outcome {
+    Installed result = Installed::kDone;
+    uint64_t pages = 0;     // that got a PTE
+    bool neighbour = false;  // the page behind the faulting one had its PTE already
+  };
   // Installs PTEs for `run`, whose entries are locked and which starts at the faulting page. `protect`:
-  // read-only (zero and unwritten blocks). `upgrade`: PTEs that are there become writable.
-  Installed install(const BlockRun& run, bool protect, bool upgrade, Region& region, uint64_t* installed_pages);
+  // read-only (zero and unwritten blocks). `upgrade`: PTEs that are there become writable. Pages behind the
+  // faulting one are a gift: where many of them have their PTEs already it gives up soon, a call for each costs more
+  // than it brings.
+  Outcome install(const BlockRun& run, bool protect, bool upgrade, Region& region);
 
   bool write_protect(PageRange r) override;
   // Posts the sentinel over all of it. When that is done the threads that wait in faults fault again.

@@ -64,8 +64,11 @@ void Pagers::run() {
     }
     if (!c) continue;
     uffd_msg m[kBatch];
-    while (size_t got = c->uffd()->read(m, kBatch))
+    // Less than asked for: it was empty, and what comes later is a new edge.
+    for (size_t got = kBatch; got == kBatch;) {
+      got = c->uffd()->read(m, kBatch);
       for (size_t i = 0; i < got; ++i) handler_.handle(*c, m[i]);
+    }
   }
 }
 

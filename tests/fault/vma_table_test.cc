@@ -70,7 +70,7 @@ TEST_CASE("fault-around doubles on locality and falls back on jumps") {
   uint64_t at = 1000, largest = 0;
   for (int i = 0; i < 20; ++i) {
     auto w = f.at(Pgoff(at));
-    f.covered(Pgoff(at), w.install);
+    f.covered(Pgoff(at), w.install, false);
     at += w.install;
     largest = std::max(largest, w.install);
   }
@@ -80,10 +80,29 @@ TEST_CASE("fault-around doubles on locality and falls back on jumps") {
   for (int i = 0; i < 100; ++i) {
     Pgoff p(100000 + rng() % 100000000);
     auto w = f.at(p);
-    f.covered(p, w.install);
+    f.covered(p, w.install, false);
     last = w.install;
     allocated = w.allocate;
   }
   CHECK(last == FaultAround::kMin);
   CHECK(allocated == 1);
+}
+
+TEST_CASE("fault-around stops where the neighbours have their PTEs, looks now and then, and comes back") {
+  FaultAround f;
+  std::mt19937_64 rng(3);
+  const auto touch = [&](bool neighbour) {
+    const Pgoff p(rng() % 100000000);
+    const auto w = f.at(p);
+    f.covered(p, w.install, neighbour && w.install > 1);
+    return w.install;
+  };
+  for (uint32_t i = 0; i < FaultAround::kCrowded; ++i) CHECK(touch(true) == FaultAround::kMin);
+  uint64_t looks = 0;
+  for (uint32_t i = 0; i < 10 * FaultAround::kLook; ++i) looks += touch(true) > 1;
+  CHECK(looks == 10);
+  uint64_t after = 0;  // the neighbours are gone: the first look finds out
+  while (touch(false) == 1) ++after;
+  CHECK(after < FaultAround::kLook);
+  CHECK(touch(false) == FaultAround::kMin);
 }
