@@ -7,6 +7,7 @@
 #include "pmfs/base/mutex.h"
 #include "pmfs/base/stats.h"
 #include "pmfs/fault/mapping.h"
+#include "pmfs/fault/stream.h"
 #include "pmfs/fault/uffd.h"
 
 namespace pmfs::fault {
@@ -21,6 +22,10 @@ class Client {
   // It is handing over its mappings: an address that none of them has is not a stray one yet.
   std::atomic<bool> reattaching{false};
   std::atomic<bool> starved{false};  // some page of it shows SIGBUS for want of space
+
+  Stream stream;                        // the pagers' own, as is the next
+  static constexpr int kNoLane = -1;
+  std::atomic<int> lane{kNoLane};       // the processor of the pager that serves it; changed under the pagers' mutex
 
   // Set once, before the pagers know of the client.
   void set_uffd(std::shared_ptr<Uffd> u) { uffd_ = std::move(u); }

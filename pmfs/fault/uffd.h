@@ -13,7 +13,7 @@ namespace pmfs::fault {
 
 inline constexpr uint64_t kUffdFeatures = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM |
                                           UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
-                                          UFFD_FEATURE_EVENT_REMAP;
+                                          UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_THREAD_ID;
 
 class Uffd {
  public:
