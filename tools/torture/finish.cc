@@ -67,6 +67,7 @@ void Orchestrator::finish() {
     } catch (const pmfs::Error& e) {
       found("error", "at the end: " + e.message());
     }
+    if (options_.kill_manager) check_metadata();
   }
 }
 
@@ -86,6 +87,15 @@ void Orchestrator::end_stragglers() {
     if (!any) return;
     usleep(2000);
   }
+}
+
+// What so many crashes have made of the metadata.
+void Orchestrator::check_metadata() {
+  volume_.reset();
+  manager_pid_ = -1;
+  if (!manager_->stop()) found("manager-died", "it did not stop cleanly:\n" + manager_->log_tail());
+  manager_dead_ = true;
+  if (std::string said = manager_->fsck(); !said.empty()) found("fsck", said);
 }
 
 // Nobody maps anything any more: what is used is what the files own, and nothing is reserved, deferred or a zero block.

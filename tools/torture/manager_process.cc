@@ -13,13 +13,15 @@
 #include <fstream>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "pmfs/base/error.h"
 #include "tools/torture/control_block.h"
 
 namespace torture {
 
 namespace {
-constexpr double kFormatBound = 60, kReadyBound = 30, kStopBound = 20;  // seconds
+constexpr double kFormatBound = 60, kReadyBound = 30, kStopBound = 20, kFsckBound = 60;  // seconds
 constexpr size_t kTail = 20;                                            // lines
 constexpr char kParent[] = "/dev/shm", kPrefix[] = "pmfs-torture.";
 
@@ -51,7 +53,7 @@ int wait_bounded(pid_t pid, double seconds) {
 
 std::string own_directory() { return std::filesystem::read_symlink("/proc/self/exe").parent_path().string(); }
 
-ManagerProcess::ManagerProcess(const Options& o) {
+ManagerProcess::ManagerProcess(const Options& o) : options_(o) {
   remove_leftovers();
   char name[64];
   std::snprintf(name, sizeof name, "%s/%s%d.XXXXXX", kParent, kPrefix, getpid());
@@ -62,19 +64,7 @@ ManagerProcess::ManagerProcess(const Options& o) {
   try {
     pid_t mkfs = spawn({"mkfs", volume_, "--size", std::to_string(o.volume_bytes >> 20) + "M", "--sparse"}, -1);
     if (wait_bounded(mkfs, kFormatBound) != 0) pmfs::fail(EIO, "pmfs mkfs failed:\n{}", log_tail());
-    int ready[2];
-    if (pipe2(ready, O_CLOEXEC) != 0) pmfs::fail(errno, "pipe: {}", std::strerror(errno));
-    std::vector<std::string> args = {"serve", volume_, "--exclusion", o.exclusion, "--torture-allow-broken", "--canary",
-                                     "--trace", "--pagers", std::to_string(o.pagers), "--workers",
-                                     std::to_string(o.workers), "--ready-fd", std::to_string(ready[1])};
-    if (o.jitter != 0) args.insert(args.end(), {"--jitter", std::to_string(o.jitter)});
-    pid_ = spawn(args, ready[1]);
-    close(ready[1]);
-    pollfd p{ready[0], POLLIN, 0};
-    char byte = 0;
-    bool ok = poll(&p, 1, static_cast<int>(kReadyBound * 1000)) == 1 && ::read(ready[0], &byte, 1) == 1;
-    close(ready[0]);
-    if (!ok) pmfs::fail(EIO, "pmfs serve did not get ready:\n{}", log_tail());
+    serve();
   } catch (...) {
     stop();
     remove_all();
@@ -87,6 +77,35 @@ ManagerProcess::~ManagerProcess() {
   remove_all();
 }
 
+void ManagerProcess::serve() {
+  const Options& o = options_;
+  int ready[2];
+  if (pipe2(ready, O_CLOEXEC) != 0) pmfs::fail(errno, "pipe: {}", std::strerror(errno));
+  std::vector<std::string> args = {"serve", volume_, "--exclusion", o.exclusion, "--torture-allow-broken", "--canary",
+                                   "--trace", "--pagers", std::to_string(o.pagers), "--workers",
+                                   std::to_string(o.workers), "--ready-fd", std::to_string(ready[1])};
+  if (o.jitter != 0) args.insert(args.end(), {"--jitter", std::to_string(o.jitter)});
+  pid_ = spawn(args, ready[1]);
+  close(ready[1]);
+  pollfd p{ready[0], POLLIN, 0};
+  char byte = 0;
+  bool ok = poll(&p, 1, static_cast<int>(kReadyBound * 1000)) == 1 && ::read(ready[0], &byte, 1) == 1;
+  close(ready[0]);
+  if (!ok) pmfs::fail(EIO, "pmfs serve did not get ready:\n{}", log_tail());
+}
+
+void ManagerProcess::kill_and_restart() {
+  kill(pid_, SIGKILL);
+  waitpid(pid_, nullptr, 0);
+  pid_ = -1;
+  serve();
+}
+
+std::string ManagerProcess::fsck() {
+  int status = wait_bounded(spawn({"fsck", volume_}, -1), kFsckBound);
+  return status == 0 ? std::string() : fmt::format("wait status {:#x}\n{}", status, log_tail());
+}
+
 pid_t ManagerProcess::spawn(const std::vector<std::string>& args, int ready_fd) {
   std::string program = own_directory() + "/pmfs";
   std::vector<char*> argv = {program.data()};
@@ -95,7 +114,8 @@ pid_t ManagerProcess::spawn(const std::vector<std::string>& args, int ready_fd) 
   argv.push_back(nullptr);
   int log = open(log_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   if (log < 0) pmfs::fail(errno, "{}: {}", log_, std::strerror(errno));
-  pid_t parent = getpid(), pid = fork();
+  // vfork: our own sessions have nothing to say at a fork that ends in an exec, and their manager may just be dead.
+  pid_t parent = getpid(), pid = vfork();
   if (pid < 0) pmfs::fail(errno, "fork: {}", std::strerror(errno));
   if (pid == 0) {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -105,7 +125,8 @@ pid_t ManagerProcess::spawn(const std::vector<std::string>& args, int ready_fd) 
     dup2(log, 2);
     if (ready_fd >= 0) fcntl(ready_fd, F_SETFD, 0);
     execv(argv[0], argv.data());
-    dprintf(2, "%s: %s\n", argv[0], strerror(errno));
+    static const char kText[] = "can't be executed\n";
+    if (write(2, kText, sizeof kText - 1) < 0) _exit(126);
     _exit(127);
   }
   close(log);

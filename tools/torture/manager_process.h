@@ -13,7 +13,6 @@ namespace torture {
 class ManagerProcess {
  public:
   // Makes a directory of its own in /dev/shm, formats it and waits until the manager is ready. Throws pmfs::Error.
-  // Call before there are other threads.
   explicit ManagerProcess(const Options& o);
   ~ManagerProcess();  // ends it and removes everything
   ManagerProcess(const ManagerProcess&) = delete;
@@ -23,12 +22,18 @@ class ManagerProcess {
   pid_t pid() const { return pid_; }
   void reaped() { pid_ = -1; }  // somebody else's waitpid got it
   std::string log_tail() const;
+  // SIGKILL at once; then another one on the same volume, which is ready on return. Throws pmfs::Error.
+  void kill_and_restart();
+  // `pmfs fsck` of the volume, which nobody serves: empty if it finds nothing, else what it says.
+  std::string fsck();
   // SIGTERM, then SIGKILL after a bound. False: it had to be killed, or ended badly.
   bool stop();
 
  private:
   pid_t spawn(const std::vector<std::string>& args, int ready_fd);
+  void serve();
   void remove_all();
+  const Options options_;
   std::string directory_, volume_, log_;
   pid_t pid_ = -1;
 };

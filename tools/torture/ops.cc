@@ -36,6 +36,11 @@ bool Worker::tolerate(unsigned f, const Open* o, OpKind op, int err, const std::
     me_->no_space.fetch_add(1);
     return false;
   }
+  // Its manager was killed in the middle of it. Whatever has come of it is there by now: nothing is left to come.
+  if (err == EOWNERDEAD && cb_->config.kills_manager != 0) {
+    if (op == OpKind::kRename || op == OpKind::kRecreate) cb_->files[f].retire = 1;
+    return false;
+  }
   bool gone = err == ENOTCONN || err == ECONNREFUSED || err == EPIPE || err == ECONNRESET;
   if (gone || cb_->stop.load() != 0) {
     manager_gone_ = gone;

@@ -51,9 +51,11 @@ int parse_options(int argc, char** argv, Options* o) {
       "  pmfs-torture --seconds 60                        the default scheme, 8 clients, 4 files\n"
       "  pmfs-torture --exclusion isize-only              a scheme that is broken on purpose: caught\n"
       "  pmfs-torture --clients 16 --mix punch=2000,fork=50 --kills 5 --seed 7\n"
+      "  pmfs-torture --kill manager,client --seconds 60  the manager too is killed and started again, all the time\n"
       "  pmfs-torture --target /mnt/ext4 --seconds 30     the content oracle on another file system\n\n"
       "Exit code: 0 clean, 1 a violation, 2 usage, 3 could not run.");
   std::string mix;
+  std::vector<std::string> kill;
   bool seeded = false;
   app.add_option("--volume", o->volume, "a served volume (its manager should run with --canary --trace)");
   app.add_option("--target", o->target, "a directory of any file system: content oracle only, no pmfs")
@@ -69,6 +71,10 @@ int parse_options(int argc, char** argv, Options* o) {
   app.add_option("--volume-size", o->volume_bytes, "bytes of our own volume (M, G)")
       ->transform(CLI::AsSizeValue(false))->check(CLI::Range(uint64_t{32} << 20, uint64_t{1} << 40))->capture_default_str();
   app.add_option("--mix", mix, "weights: " + default_mix(*o));
+  app.add_option("--kill", kill, "whom to kill with SIGKILL: client (the default), manager, or both; our own manager only")
+      ->delimiter(',')->check(CLI::IsMember({"client", "manager"}))->excludes("--volume")->excludes("--target");
+  app.add_option("--manager-kills", o->manager_kills, "with --kill manager: how often a second")
+      ->check(CLI::Range(0.0, 100.0))->capture_default_str();
   app.add_option("--kills", o->kills, "clients killed with SIGKILL a second")->check(CLI::Range(0.0, 1000.0))->capture_default_str();
   app.add_option("--stops", o->stops, "clients stopped for a while a second")->check(CLI::Range(0.0, 1000.0))->capture_default_str();
   app.add_option("--pagers", o->pagers, "fault threads of our own manager")->check(CLI::Range(1u, 64u))->capture_default_str();
@@ -80,6 +86,10 @@ int parse_options(int argc, char** argv, Options* o) {
   try {
     app.parse(argc, argv);
     if (!mix.empty()) parse_mix(mix, o);
+    if (!kill.empty()) {
+      o->kill_clients = std::find(kill.begin(), kill.end(), "client") != kill.end();
+      o->kill_manager = std::find(kill.begin(), kill.end(), "manager") != kill.end();
+    }
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   }

@@ -26,6 +26,8 @@ struct Options {
   // By MixOp. Fault-heavy: a touch is a burst of accesses, most of them to pages that were just taken away.
   std::array<uint32_t, kMixOps> mix = {8000, 600, 80, 60, 60, 60, 10, 6, 6, 20, 6, 60};
   double kills = 1, stops = 4;  // per second
+  bool kill_clients = true, kill_manager = false;
+  double manager_kills = 2;     // per second
   unsigned jitter = 0;
   unsigned pagers = 2, workers = 4;
   bool json = false, quiet = false, keep_going = false;

@@ -36,6 +36,7 @@ Orchestrator::Orchestrator(const Options& o) : options_(o), rng_(o.seed), client
   c.clients = o.clients;
   std::copy(o.mix.begin(), o.mix.end(), c.weights);
   c.is_target = !o.target.empty();
+  c.kills_manager = o.kill_manager;
   if (o.target.empty() && o.volume.empty()) {
     manager_ = std::make_unique<ManagerProcess>(o);
     manager_pid_ = manager_->pid();
@@ -161,7 +162,8 @@ void Orchestrator::disturb(uint64_t now) {
       ++summary_.stops;
     }
   }
-  if (chance(rng_) < options_.kills * elapsed) {
+  if (options_.kill_manager && chance(rng_) < options_.manager_kills * elapsed) kill_manager();
+  if (options_.kill_clients && chance(rng_) < options_.kills * elapsed) {
     Client& c = any();
     if (c.pid != 0 && !c.killed && kill(c.pid, SIGKILL) == 0) {
       c.killed = true;
@@ -177,6 +179,21 @@ void Orchestrator::disturb(uint64_t now) {
     }
     if (c.pid == 0 && cb_->clients[kMaxClients + i].pid.load() == 0) spawn(i);
   }
+}
+
+// At any point of whatever it does. Its clients go on with the next one, and so do our own connections.
+void Orchestrator::kill_manager() {
+  dead_totals_ = totals();
+  first_counters_ = {};
+  manager_pid_ = -1;
+  manager_->kill_and_restart();
+  manager_pid_ = manager_->pid();
+  ++summary_.manager_kills;
+  heartbeat_ns_ = now_ns();
+}
+
+Totals Orchestrator::totals() {
+  return dead_totals_ + totals_of(pmfs::admin::counters(volume_->session()), first_counters_);
 }
 
 void Orchestrator::check_stuck(uint64_t now) {
@@ -222,7 +239,7 @@ void Orchestrator::collect() {
 
 void Orchestrator::second(uint64_t now) {
   Totals t = options_.target.empty() && !manager_dead_
-                 ? totals_of(pmfs::admin::counters(volume_->session()), first_counters_)
+                 ? totals()
                  : (manager_dead_ ? last_totals_ : totals_of_target(*cb_));
   if (t.canary_errors > last_totals_.canary_errors)
     found("canary", fmt::format("{} freed blocks were written to before they were used again", t.canary_errors));

@@ -40,8 +40,11 @@ class Orchestrator {
   void check_stuck(uint64_t now);
   void collect();
   void second(uint64_t now);
+  void kill_manager();
+  Totals totals();
   void finish();
   void check_space();
+  void check_metadata();
   void end_stragglers();
   void found(const std::string& kind, const std::string& text);
   bool any_alive() const;
@@ -60,7 +63,7 @@ class Orchestrator {
   uint64_t ordinal_ = 0, start_ns_ = 0, last_second_ns_ = 0, last_disturb_ns_ = 0;
   unsigned collected_ = 0;
   pmfs::proto::WireCounters first_counters_{};
-  Totals last_totals_;
+  Totals last_totals_, dead_totals_;  // dead: of the managers that were killed
   Summary summary_;
   bool manager_dead_ = false;
   std::atomic<uint64_t> heartbeat_ns_{0};

@@ -26,6 +26,16 @@ bool takes_away(OpKind op) {
 
 }  // namespace
 
+Totals operator+(const Totals& dead, const Totals& now) {
+  Totals t = now;
+  t.faults += dead.faults;
+  t.invalidates += dead.invalidates;
+  t.retries += dead.retries;
+  t.canary_errors += dead.canary_errors;
+  t.installs += dead.installs;
+  return t;
+}
+
 Totals totals_of(const pmfs::proto::WireCounters& now, const pmfs::proto::WireCounters& start) {
   return {now.faults - start.faults,
           now.invalidates - start.invalidates,
@@ -124,6 +134,7 @@ void print_summary(const Options& o, const Summary& s) {
     j["invalidate_p99_ns"] = t.invalidate_p99_ns;
     j["canary_errors"] = t.canary_errors;
     j["kills"] = s.kills;
+    j["manager_kills"] = s.manager_kills;
     j["stops"] = s.stops;
     j["sigbus"] = s.sigbus;
     j["no_space"] = s.no_space;
@@ -157,7 +168,8 @@ void print_summary(const Options& o, const Summary& s) {
   }
   for (const auto& [name, n] : s.ops)
     if (n != 0) fmt::print("{} {}  ", name, n);
-  fmt::print("killed {}  stopped {}  SIGBUS {}  ENOSPC {}\n", s.kills, s.stops, s.sigbus, s.no_space);
+  fmt::print("killed {}  managers killed {}  stopped {}  SIGBUS {}  ENOSPC {}\n", s.kills, s.manager_kills, s.stops, s.sigbus,
+             s.no_space);
   if (!s.note.empty()) fmt::print("{}\n", s.note);
   fmt::print("{}\n", s.violations.empty() ? "clean: no violation" : fmt::format("{} VIOLATIONS", s.violations.size()));
 }

@@ -26,12 +26,13 @@ struct Totals {
 struct Summary {
   Totals totals;
   double seconds = 0;
-  uint64_t kills = 0, stops = 0, sigbus = 0, no_space = 0, pte_rounds = 0, pte_pages = 0;
+  uint64_t kills = 0, manager_kills = 0, stops = 0, sigbus = 0, no_space = 0, pte_rounds = 0, pte_pages = 0;
   std::map<std::string, uint64_t> ops;
   std::vector<Found> violations;
   std::string note;
 };
 
+Totals operator+(const Totals& dead, const Totals& now);  // quantiles are those of now
 Totals totals_of(const pmfs::proto::WireCounters& now, const pmfs::proto::WireCounters& start);
 Totals totals_of_target(const ControlBlock& cb);
 // The operations of all clients that met around a violation.

@@ -15,11 +15,30 @@
 
 namespace torture {
 
+namespace {
+
+// A fresh connection does not wait for a manager; here one that was killed is soon back.
+std::unique_ptr<Fs> connect(const Config& c) {
+  if (c.is_target) return make_target_fs(c.path);
+  for (const uint64_t until = now_ns() + 10'000'000'000;;) {
+    try {
+      return make_pmfs_fs(c.path);
+    } catch (const pmfs::Error& e) {
+      const int err = e.err();
+      const bool down = err == ENOTCONN || err == ENOENT || err == ECONNREFUSED || err == EPIPE || err == ECONNRESET;
+      if (!down || c.kills_manager == 0 || now_ns() > until) throw;
+    }
+    usleep(1000);
+  }
+}
+
+}  // namespace
+
 Worker::Worker(ControlBlock* cb, unsigned index, uint64_t ordinal)
     : cb_(cb), index_(index), me_(&cb->clients[index]), rng_(cb->config.seed * 0x9E3779B97F4A7C15ull + ordinal),
       buffer_(64 * kPage) {
   std::copy_n(cb->config.weights, kMixOps, weights_.begin());
-  fs_ = cb->config.is_target ? make_target_fs(cb->config.path) : make_pmfs_fs(cb->config.path);
+  fs_ = connect(cb->config);
 }
 
 int Worker::run() {
