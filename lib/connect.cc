@@ -94,11 +94,12 @@ void fail_gone(const std::string& volume) {
   fail(ENOTCONN, "the manager of the volume {} is gone; start it again: pmfs serve {}", volume, volume);
 }
 
-Connection connect_manager(int dir, const std::string& volume, uint64_t token) {
+Connection connect_manager(int dir, const std::string& volume, uint64_t token, uint64_t flags) {
   Connection c;
-  c.socket = connect_socket(dir, volume, token != 0);
+  c.socket = connect_socket(dir, volume, token != 0 || flags != 0);
   proto::HelloRequest hello{};
   hello.fork_token = token;
+  hello.flags = flags;
   if (const int err = proto::send_message(c.socket.get(), proto::Control::kHello, 1, hello); err != 0) {
     fail(err, "can't greet the manager of {}", volume);
   }

@@ -21,8 +21,9 @@ struct Connection {
 // Opens the volume's directory (kept, so that a fork finds the socket again after chdir). Throws ENOENT, ENOTDIR...
 UniqueFd open_volume_dir(const std::string& volume);
 
-// token: 0, or from Op::kForkPrepare in the parent. Throws Error: ENOENT or ECONNREFUSED (no manager), EACCES, EPROTO.
-Connection connect_manager(int dir, const std::string& volume, uint64_t token);
+// token: 0, or from Op::kForkPrepare in the parent. flags: proto::kHelloReattach, or 0. Throws Error: ENOENT or ECONNREFUSED
+// (no manager), EACCES, EPROTO.
+Connection connect_manager(int dir, const std::string& volume, uint64_t token, uint64_t flags = 0);
 
 // The error for a session whose manager is gone.
 [[noreturn]] void fail_gone(const std::string& volume);

@@ -1,8 +1,10 @@
 #include "lib/mapping.h"
 
+#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -251,6 +253,45 @@ std::vector<uint32_t> restore_mappings(Session& session) NO_THREAD_SAFETY_ANALYS
   std::sort(handles.begin(), handles.end());
   handles.erase(std::unique(handles.begin(), handles.end()), handles.end());
   return handles;
+}
+
+bool all_restored(const Session& session) NO_THREAD_SAFETY_ANALYSIS {
+  for (auto& [addr, r] : table().by_addr)
+    if (r.session.get() == &session && r.placed && r.held == nullptr) return false;
+  return true;
+}
+
+void name_mappings(Session& session, const std::function<UniqueFd(proto::ReattachMap&)>& tell) NO_THREAD_SAFETY_ANALYSIS {
+  for (auto& [addr, r] : table().by_addr) {
+    if (r.session.get() != &session || !r.placed) continue;
+    // The number first: it is what the manager's commands will name.
+    if (!r.sentinel->fd) r.sentinel->fd.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (!r.sentinel->fd) fail(errno, "no descriptor for a file's sentinel");
+    proto::ReattachMap m{};
+    m.ino = r.sentinel->ino;
+    m.generation = r.sentinel->generation;
+    m.va = reinterpret_cast<uintptr_t>(r.addr);
+    m.offset = r.offset;
+    m.length = r.length;
+    m.prot = static_cast<uint64_t>(r.prot);
+    m.sentinel_fd = r.sentinel->fd.get();
+    const UniqueFd fd = tell(m);
+    if (!fd) continue;
+    if (dup3(fd.get(), r.sentinel->fd.get(), O_CLOEXEC) < 0) fail(errno, "no descriptor for a file's sentinel");
+    Holdings::Pass inside(session.holdings());
+    r.held = hold(session, r);
+  }
+}
+
+void disown_mappings(Session& session) NO_THREAD_SAFETY_ANALYSIS {
+  constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+  for (auto& [addr, r] : table().by_addr) {
+    if (r.session.get() != &session || !r.placed) continue;
+    mmap(r.addr, r.length, PROT_NONE, kFlags, -1, 0);
+    if (r.held != nullptr) drop(session, r);
+    r.held = nullptr;
+    r.sentinel->fd.reset();
+  }
 }
 
 }  // namespace pmfs

@@ -9,10 +9,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
+#include "pmfs/base/unique_fd.h"
 #include "pmfs/pmfs.hpp"
+#include "pmfs/proto/protocol.h"
 
 namespace pmfs {
 
@@ -26,5 +29,10 @@ void unmap_range(const void* addr, size_t length);
 void reserve_inherited_ranges();
 // Maps again what this process had mapped of the session. Returns the handles that the manager named.
 std::vector<uint32_t> restore_mappings(Session& session);
+bool all_restored(const Session& session);
+// Hands each mapping of the session to `tell`, which returns its file's sentinel, or none: the file is gone.
+void name_mappings(Session& session, const std::function<UniqueFd(proto::ReattachMap&)>& tell);
+// Makes all ranges of the session inaccessible again. The agent must be at an end.
+void disown_mappings(Session& session);
 
 }  // namespace pmfs

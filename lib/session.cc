@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 
 #include "lib/fork.h"
@@ -28,6 +29,7 @@ std::shared_ptr<Session> Session::connect(const std::string& volume) {
   ForkGate::Pass pass;
   std::shared_ptr<Session> s(new Session(volume));
   s->start(0);
+  s->keep();
   register_session(s.get());
   return s;
 }
@@ -39,8 +41,8 @@ Session::Session(const std::string& volume) : dir_(open_volume_dir(volume)) {
   patience_ns_ = (ms != nullptr ? std::max<int64_t>(std::strtoll(ms, nullptr, 10), 0) : kDefaultMs) * 1'000'000;
 }
 
-void Session::start(uint64_t token) {
-  Connection c = connect_manager(dir_.get(), volume_, token);
+void Session::start(uint64_t token, uint64_t flags) {
+  Connection c = connect_manager(dir_.get(), volume_, token, flags);
   auto ring = std::make_unique<proto::Ring>(c.ring.get());
   // A child must not see the parent's ring, not even one made by a raw clone() that skips the fork handlers.
   if (madvise(ring->base(), proto::RingLayout::kBytes, MADV_DONTFORK) != 0) {
@@ -51,6 +53,9 @@ void Session::start(uint64_t token) {
   ring_ = std::move(ring);
   link_.epoch = c_.hello.epoch;
   link_.down_since_ns = 0;
+}
+
+void Session::keep() {
   keeper_ = std::make_unique<Keeper>(c_, dir_.get(), *ring_, *agent_, holdings_, link_);
 }
 
@@ -239,6 +244,8 @@ void Session::drop_inherited() {
   keeper_.reset();
   holdings_.reset_gate();
   abandoned_ = 0;
+  // Until we have one of our own: while a manager that takes over waits for anybody, it waits for us too.
+  inherited_life_ = std::move(c_.life);
   c_ = Connection{};
   average_ns_ = 5000;
   turn_next_ = turn_ = freed_ = 0;
@@ -251,11 +258,26 @@ void Session::drop_inherited() {
   }
 }
 
+// The manager has a snapshot of the parent, by the token. If it has died since, the next one is told what the snapshot would
+// have said.
 void Session::reattach_in_child() {
-  if (lost_.exchange(true) || fork_token_ == 0) return;
+  if (lost_.exchange(true) || fork_token_ == 0) return inherited_life_.reset();
+  const int64_t until = monotonic_ns() + patience_ns_;
+  bool done = attach_by_token();
+  while (!done && let_go() && monotonic_ns() < until) {
+    usleep(kHangupUs);
+    done = attach_by_name();
+  }
+  inherited_life_.reset();
+  fork_token_ = 0;
+}
+
+bool Session::attach_by_token() {
   try {
     start(fork_token_);
+    keep();
     lost_ = false;
+    const uint32_t manager = epoch();
     const std::vector<uint32_t> borrowed = restore_mappings(*this);
     for (uint32_t handle : borrowed) {
       {
@@ -264,12 +286,74 @@ void Session::reattach_in_child() {
       }
       call(make_request(proto::Op::kClose, handle));  // of a file that was closed, but for its mappings
     }
+    return epoch() == manager || all_restored(*this);
   } catch (const Error&) {
-    lost_ = true;
-    if (agent_ && !agent_->stop()) static_cast<void>(agent_.release());
-    keeper_.reset();
+    return false;
   }
-  fork_token_ = 0;
+}
+
+bool Session::attach_by_name() {
+  try {
+    start(0, proto::kHelloReattach);
+    std::vector<HeldFile*> files;
+    {
+      MutexLock l(table_mutex_);
+      for (auto& [handle, h] : handles_) files.push_back(h.held);
+    }
+    for (const HeldFile* f : files) {
+      proto::ReattachFile q{{}, f->ino, f->generation, f->handle, f->flags, 0, 0};
+      exchange(proto::Control::kReattachFile, std::as_writable_bytes(std::span(&q, 1)));
+    }
+    name_mappings(*this, [&](proto::ReattachMap& q) {
+      return std::move(exchange(proto::Control::kReattachMap, std::as_writable_bytes(std::span(&q, 1))).fds[0]);
+    });
+    proto::ControlHeader done{};
+    exchange(proto::Control::kReattachDone, std::as_writable_bytes(std::span(&done, 1)));
+    lost_ = false;
+    keep();
+    wait_agent_all();
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// One message and its answer, on the socket of a session nobody else uses yet. ESTALE is an answer without an fd.
+proto::ControlMessage Session::exchange(proto::Control type, std::span<std::byte> message) {
+  const uint32_t seq = 3;
+  const proto::ControlHeader h{proto::kMagic, proto::kVersion, static_cast<uint16_t>(type),
+                               static_cast<uint32_t>(message.size()), seq};
+  std::memcpy(message.data(), &h, sizeof h);
+  if (proto::send_control(c_.socket.get(), message) != 0) fail_gone(volume_);
+  proto::ControlMessage m;
+  if (proto::recv_control(c_.socket.get(), &m).status != proto::RecvStatus::kOk) fail_gone(volume_);
+  if (auto e = m.as<proto::ErrorReply>(proto::Control::kError); e && e->err != ESTALE) {
+    fail(e->err, "can't come back to the manager of {}", volume_);
+  }
+  return m;
+}
+
+// In a child whose attempt to attach has failed: to the state before. False: the agent hangs.
+bool Session::let_go() {
+  lost_ = true;
+  if (agent_ && !agent_->stop()) {
+    static_cast<void>(agent_.release());
+    return false;
+  }
+  agent_.reset();
+  keeper_.reset();
+  disown_mappings(*this);  // before the userfaultfd goes: a fault there must not be answered with zeros
+  ring_.reset();
+  c_ = Connection{};
+  abandoned_ = 0;
+  turn_next_ = turn_ = freed_ = 0;
+  MutexLock l(table_mutex_);
+  sentinels_.clear();
+  for (auto& [handle, h] : handles_) {
+    h.sentinel = nullptr;
+    h.held->sentinel_fd = -1;
+  }
+  return true;
 }
 
 }  // namespace pmfs

@@ -84,7 +84,12 @@ class Session {
  private:
   class Lease;
   explicit Session(const std::string& volume);
-  void start(uint64_t token);
+  void start(uint64_t token, uint64_t flags = 0);
+  void keep();
+  bool attach_by_token();
+  bool attach_by_name();
+  bool let_go();
+  proto::ControlMessage exchange(proto::Control type, std::span<std::byte> message);
   uint32_t claim_slot();
   uint32_t try_claim();
   void release_slot(uint32_t index);
@@ -110,6 +115,7 @@ class Session {
   std::atomic<uint32_t> abandoned_{0};  // slots whose thread did not wait for the answer
   std::atomic<bool> lost_{false};  // a fork's child could not attach
   uint64_t fork_token_ = 0;        // from prepare_fork to the child
+  UniqueFd inherited_life_;        // in the child, until it is attached
 
   std::atomic<uint32_t> average_ns_{5000};  // of recent replies, for the spin
   std::atomic<uint32_t> probe_{0};

@@ -37,15 +37,14 @@ ClientLocks::ClientLocks(const std::filesystem::path& dir, uint64_t epoch)
 
 UniqueFd ClientLocks::grant() {
   // By way of /proc: the same file, whatever has become of its name.
-  UniqueFd fd(::open(("/proc/self/fd/" + std::to_string(fd_.get())).c_str(), O_RDWR | O_CLOEXEC));
+  UniqueFd fd(::open(("/proc/self/fd/" + std::to_string(fd_.get())).c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) fail(errno, "{}: can't be opened for a client: {}", path_.string(), std::strerror(errno));
-  for (;;) {  // a byte is taken if somebody locked what is not his
-    struct flock l = range(F_WRLCK, next_, next_ + 1);
-    ++next_;
-    if (::fcntl(fd.get(), F_OFD_SETLK, &l) == 0) return fd;
-    if (errno != EAGAIN && errno != EACCES)
-      fail(errno, "{}: can't lock byte {}: {}", path_.string(), next_ - 1, std::strerror(errno));
-  }
+  while (held(next_)) ++next_;  // by somebody who locked what is not his
+  struct flock l = range(F_RDLCK, next_, next_ + 1);
+  if (::fcntl(fd.get(), F_OFD_SETLK, &l) != 0)
+    fail(errno, "{}: can't lock byte {}: {}", path_.string(), next_, std::strerror(errno));
+  ++next_;
+  return fd;
 }
 
 bool ClientLocks::first_held(uint64_t from, uint64_t end, uint64_t* byte, uint64_t* count) const {

@@ -1,6 +1,6 @@
 // ClientLocks: which clients are alive, by something that the kernel releases when they die.
 //
-// Each client holds a lock on one byte of DIR/clients, as an open-file-description lock: the manager takes it on a
+// Each client holds a lock on one byte of DIR/clients, as an open-file-description (read) lock: the manager takes it on a
 // description of its own and gives that to the client (SCM_RIGHTS), keeping none. So there is no moment when a client
 // has anything without the lock, no client can forget to take it, and it ends with the client's last copy of the fd,
 // however the client ends. A pid would say nothing: it may be another process' by now.

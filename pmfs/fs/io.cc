@@ -154,7 +154,9 @@ void MountedVolume::fsync(Inode& i) {
     if (last_time) i.all_dirty.store(false);
   }
   i.entries.for_each({Pgoff(0), kEndOfFile}, [&](Pgoff, exclusion::Entry e) {
-    if (e.dirty()) region_->flush(region_->address(e.pfn()), e.pages() * kBlockSize);
+    if (!e.dirty()) return;
+    PMFS_PAUSE_POINT("fsync:before_flush");
+    region_->flush(region_->address(e.pfn()), e.pages() * kBlockSize);
   });
   region_->drain();
 }

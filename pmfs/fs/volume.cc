@@ -61,6 +61,7 @@ void format_volume(const std::filesystem::path& dir, const FormatOptions& o) {
     if (!o.force) fail(EEXIST, "volume {}: there is a volume already; --force destroys it and all its files", dir.string());
     std::filesystem::remove(meta);
     std::filesystem::remove(data);
+    std::filesystem::remove(dir / "clients");  // the old volume's clients are not this one's
   }
   // The data file first: a crash in between leaves a directory that mount calls incomplete, not a volume.
   try {

@@ -44,7 +44,8 @@ static_assert(sizeof(ControlHeader) == 16);
 struct HelloRequest {
   ControlHeader h;
   uint64_t fork_token;  // 0, or from Op::kForkPrepare in the parent
-  uint64_t flags;       // kHelloReattach: with 1 fd, the ring of the session with the former manager
+  uint64_t flags;       // kHelloReattach: with 1 fd, the ring of the session with the former manager; without, a forked
+                        // child of such a client, with a ring to come
   uint64_t reserved[2];
 };
 inline constexpr uint64_t kHelloReattach = 1;

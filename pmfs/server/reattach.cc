@@ -81,8 +81,6 @@ void Session::take_ring(UniqueFd fd) {
   if (::fstatfs(fd.get(), &fs) != 0 || fs.f_type != TMPFS_MAGIC) fail(EPROTO, "the ring is not a memfd of plain pages");
   ring_ = std::make_unique<Ring>(fd.get());
   ring_fd_ = std::move(fd);
-  client_.reattaching.store(true);
-  reattached_ = true;
   // The agent executes what the former manager has posted; our commands are numbered behind those.
   MutexLock l(agent_mutex_);
   done_ = posted_ = next_seq_ = ring_->header().agent_posted.load();

@@ -231,9 +231,10 @@ void Server::on_control(const std::shared_ptr<Session>& s, ControlMessage& m) {
       if (!h) fail(EPROTO, "a malformed hello");
       std::shared_ptr<ForkImage> image;
       if (h->fork_token != 0) image = take_fork(h->fork_token, s->peer.uid);
-      if ((h->flags & ~kHelloReattach) != 0 || m.fd_count != (h->flags & kHelloReattach ? 1 : 0) || (image && m.fd_count != 0))
+      const bool reattach = (h->flags & kHelloReattach) != 0;
+      if ((h->flags & ~kHelloReattach) != 0 || m.fd_count > (reattach ? 1 : 0) || (reattach && image))
         fail(EPROTO, "a malformed hello");
-      s->welcome(m, uffd_device_.get(), region_fd_.get(), std::move(image));
+      s->welcome(m, reattach, uffd_device_.get(), region_fd_.get(), std::move(image));
       return;
     }
     case Control::kUffd:

@@ -40,8 +40,11 @@ Session::Session(MountedVolume& volume, fault::Pagers& pagers, uint64_t session_
 
 Session::~Session() { end(); }
 
-void Session::welcome(ControlMessage& m, int uffd_device, int region_fd, std::shared_ptr<ForkImage> image) {
+void Session::welcome(ControlMessage& m, bool reattach, int uffd_device, int region_fd,
+                      std::shared_ptr<ForkImage> image) {
   if (ring_) fail(EPROTO, "a second hello on one connection");
+  reattached_ = reattach;
+  client_.reattaching.store(reattach);
   if (m.fd_count != 0) {
     take_ring(std::move(m.fds[0]));
   } else {

@@ -58,7 +58,7 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   bool ended() const { return ended_.load(std::memory_order_acquire); }
 
   // --- set-up, on the control thread. An Error is sent to the client by the caller.
-  void welcome(proto::ControlMessage& m, int uffd_device, int region_fd, std::shared_ptr<ForkImage> image);
+  void welcome(proto::ControlMessage& m, bool reattach, int uffd_device, int region_fd, std::shared_ptr<ForkImage> image);
   void take_uffd(proto::ControlMessage& m);
   void send_sentinel(const proto::ControlMessage& m);
   // --- reattach.cc

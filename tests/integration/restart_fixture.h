@@ -37,6 +37,7 @@ class Restart {
     start(args);
   }
   ManagerProcess& manager() { return *manager_; }
+  void adopt(std::unique_ptr<ManagerProcess> m) { manager_ = std::move(m); }
   const std::string& path() const { return path_; }
   std::unique_ptr<ClientProcess> client() {
     auto c = std::make_unique<ClientProcess>();

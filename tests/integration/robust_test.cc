@@ -34,8 +34,9 @@ class FailingSys final : public Sys {
  public:
   FailingSys() { set_sys(this); }
   ~FailingSys() override { set_sys(nullptr); }
-  std::atomic<int> punch{0}, full{0}, uffd_eagain{0};
+  std::atomic<int> punch{0}, punch_after{0}, full{0}, uffd_eagain{0};
   int punch_hole(int fd, uint64_t off, uint64_t n) override {
+    if (punch_after > 0 && punch_after-- > 0) return Sys::punch_hole(fd, off, n);
     return punch > 0 && punch-- > 0 ? EIO : Sys::punch_hole(fd, off, n);
   }
   int populate_write(void* p, size_t n) override {
@@ -229,6 +230,61 @@ TEST_CASE("interleaving 26: an error between revoke and free: the file is intact
   CHECK(t.m.volume().space().blocks_deferred == 0);
   t.m.check_clean();
 }
+
+#ifdef PMFS_PAUSE_POINTS
+
+TEST_CASE("interleaving 26: the error comes when some blocks are revoked already, and a fault waits for the others", "[robust]") {
+  Two t("1048576", false);
+  for (const char* off : {"0", "16384", "8192"}) CHECK(t.b->cmd(std::string("write f ") + off + " 4096 17") == "4096");
+  FailingSys sys;
+  {
+    pause::Gate gate("invalidate:before_zap");
+    t.b->ok("async 1 punch f 0 1048576");
+    REQUIRE(gate.wait_arrived());
+    t.a->ok("async 1 load m 16384");
+    CHECK(t.a->cmd("poll 1") == "pending");
+    sys.punch_after = 1;
+    sys.punch = 1;
+    gate.release();
+    CHECK(t.b->cmd("wait 1").substr(0, 5) == "err 5");
+  }
+  CHECK(t.a->cmd("wait 1") == "0");
+  CHECK(t.m.inode("/f")->entries.waiters() == 0);
+  t.a->ok("check m 0 1048576 0");
+  CHECK(t.m.p1_violations(*t.a) == 0);
+  t.b->ok("punch f 0 1048576");
+  CHECK(t.m.volume().space().blocks_deferred == 0);
+  CHECK(t.m.volume().space().blocks_used == 0);
+  t.m.check_clean();
+}
+
+TEST_CASE("interleaving 23: a store between the look at a page's mark and its flush: the mark stays", "[robust]") {
+  const bool lost = GENERATE(false, true);  // what would come of it if the mark were lost
+  CAPTURE(lost);
+  Two t;
+  t.a->ok("store m 8192 1");
+  {
+    pause::Gate gate("fsync:before_flush");
+    t.b->ok("async 1 fsync f");
+    REQUIRE(gate.wait_arrived());
+    t.a->ok("store m 8193 2");  // no fault: the PTE is there
+    gate.release();
+    t.b->ok("wait 1");
+  }
+  auto i = t.m.inode("/f");
+  CHECK(i->entries.peek(Pgoff(2)).dirty());
+  if (lost) {
+    exclusion::LockedEntry e = i->entries.lock(Pgoff(2), 0, Wait::kBlock);
+    REQUIRE(e);
+    const auto flags = e.value.flags() & ~exclusion::Entry::kDirty;
+    i->entries.unlock(e, exclusion::Entry::make(e.value.pfn(), e.value.order(), flags));
+  }
+  t.b->ok("collapse f 0 4096");
+  const bool right = t.a->cmd("load m 4097") == "2" && t.a->cmd("load m 8192") == "17";
+  CHECK(right == !lost);
+}
+
+#endif
 
 TEST_CASE("interleaving 28: EAGAIN while the address space changes: the fault is tried again", "[robust]") {
   Two t;

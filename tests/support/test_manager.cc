@@ -1,7 +1,7 @@
 // A manager in a process of its own, to be killed: it says "ready" when clients can connect, and "arrived" when a thread of
 // it has reached the pause point that it was told to stop at.
 //
-//   test_manager VOLUME [--pause POINT [SKIP]] [--grace SECONDS] [--no-zap]
+//   test_manager VOLUME [--pause POINT [SKIP]] [--grace SECONDS] [--no-zap] [--takeover]
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -14,6 +14,7 @@
 
 #include "pmfs/base/error.h"
 #include "pmfs/base/pause.h"
+#include "pmfs/server/hand_over.h"
 #include "pmfs/server/server.h"
 
 namespace {
@@ -34,10 +35,13 @@ int main(int argc, char** argv) {
   o.pagers = 4;
   const char* point = nullptr;
   unsigned skip = 0;
+  bool takeover = false;
   for (int i = 2; i < argc; ++i) {
     const std::string arg = argv[i];
     if (arg == "--no-zap") {
       o.zap_at_mount = false;
+    } else if (arg == "--takeover") {
+      takeover = true;
     } else if (arg == "--grace" && i + 1 < argc) {
       o.grace_seconds = std::atof(argv[++i]);
     } else if (arg == "--pause" && i + 1 < argc) {
@@ -61,6 +65,7 @@ int main(int argc, char** argv) {
   if (point != nullptr || skip != 0) return 3;
 #endif
   try {
+    if (takeover) pmfs::server::take_over(o.volume, 20);
     pmfs::server::Server s(o);
     s.start();
     say("ready");

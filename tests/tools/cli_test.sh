@@ -386,6 +386,20 @@ pmfs rm "$vol:/kept"
 pmfs cp "$vol:/kept.clone" "$work/kept.back"
 same "$work/a" "$work/kept.back"
 pmfs quota "$vol" --json | json 'j["quotas"][0]["block_limit"] == 15360 and j["quotas"][0]["inode_limit"] == 500'
+
+step "a manager that runs is replaced; one that does not run can't be"
+old=$manager
+serve "$vol" --takeover
+new=$manager manager=$old
+ended 0
+manager=$new
+grep -q "handed over" "$work/log" || die "the old manager does not say that it has handed over"
+pmfs cp "$vol:/kept.clone" "$work/kept.back"
+same "$work/a" "$work/kept.back"
+kill -KILL "$manager"
+ended 137
+refused 1 "no manager serves it" "leave --takeover out" -- serve "$vol" --takeover
+serve "$vol"
 pmfs shutdown "$vol"
 ended 0
 echo "all passed"
