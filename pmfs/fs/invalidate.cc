@@ -222,7 +222,7 @@ void MountedVolume::truncate(Inode& i, uint64_t size, Wait wait, uint64_t client
   }
   PageRange pages{pgoff_of(size), kEndOfFile}, whole{Pgoff(blocks_for(size)), kEndOfFile};
   invalidate(i, pages, whole, size, wait, BlockEvent::kTruncate, client,
-             [&] { zero_bytes(i, size, std::min(Pgoff(blocks_for(size)).bytes(), old)); });
+             [&] { zero_bytes(i, size, Pgoff(blocks_for(size)).bytes()); });  // behind the old end too, as the kernel does
 }
 
 void MountedVolume::punch(Inode& i, uint64_t offset, uint64_t length, Wait wait, uint64_t client) {

@@ -40,6 +40,23 @@ TEST_CASE("a truncate takes the PTE away and a growth shows zeros", "[integratio
   m.check_clean();
 }
 
+TEST_CASE("a truncate zeroes the rest of the last page, also what was stored there behind the end", "[integration]") {
+  Manager m;
+  auto c = m.client();
+  c->ok("open f /f rwc");
+  c->ok("truncate f 6000");
+  c->ok("map f m 0 8192");
+  c->ok("store m 5500 1");
+  c->ok("store m 7000 2");
+  CHECK(c->cmd("load m 7000") == "2");
+  c->ok("truncate f 5000");
+  CHECK(c->cmd("load m 5500") == "0");
+  CHECK(c->cmd("load m 7000") == "0");
+  c->ok("truncate f 8192");
+  CHECK(c->cmd("load m 7000") == "0");
+  m.check_clean();
+}
+
 TEST_CASE("a punch takes the PTE away and the page reads as zero", "[integration]") {
   Manager m;
   auto a = m.client(), b = m.client();
