@@ -145,6 +145,12 @@ void Volume::set_quota(QuotaKind kind, uint32_t id, uint64_t block_limit, uint64
   session_->call(r);
 }
 
+void Volume::grow(uint64_t bytes) {
+  proto::Request r = make_request(proto::Op::kGrow);
+  r.a0 = bytes;
+  session_->call(r);
+}
+
 std::vector<QuotaInfo> Volume::quotas() {
   std::vector<QuotaInfo> all;
   proto::Request r = make_request(proto::Op::kQuotas);

@@ -180,6 +180,9 @@ class Volume {
   // set quotas, only root projects.
   void set_quota(QuotaKind kind, uint32_t id, uint64_t block_limit, uint64_t inode_limit);  // both 0: no quota
   std::vector<QuotaInfo> quotas();
+  // Makes the volume so large, while it is in use; only root and the manager's user. EINVAL: not larger than it is, or not
+  // a multiple of 4096; ENOSPC: the tmpfs has no room; EFBIG: more than 16 times (and 64 GiB) without a stop.
+  void grow(uint64_t bytes);
   void set_project(std::string_view path, const Project& p);
   Project project(std::string_view path);
   std::vector<ClientInfo> clients();

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace pmfs {
@@ -29,6 +30,15 @@ int Sys::punch_hole(int fd, uint64_t offset, uint64_t bytes) {
              : errno;
 }
 int Sys::populate_write(void* p, size_t bytes) { return ::madvise(p, bytes, MADV_POPULATE_WRITE) == 0 ? 0 : errno; }
+int Sys::allocate(int fd, uint64_t offset, uint64_t bytes) {
+  return ::fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(bytes)) == 0 ? 0 : errno;
+}
+int Sys::file_bytes(int fd, uint64_t* bytes) {
+  struct stat st;
+  if (::fstat(fd, &st) != 0) return errno;
+  *bytes = static_cast<uint64_t>(st.st_size);
+  return 0;
+}
 int Sys::write_at(int fd, const void* p, size_t bytes, uint64_t offset) {
   for (auto* at = static_cast<const char*>(p); bytes > 0;) {
     ssize_t n = ::pwrite(fd, at, bytes, static_cast<off_t>(offset));

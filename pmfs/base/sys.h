@@ -17,6 +17,10 @@ class Sys {
   virtual int write_at(int fd, const void* p, size_t bytes, uint64_t offset);  // all of it
   virtual int uffd_ioctl(int fd, unsigned long request, void* arg);
   virtual int ftruncate(int fd, uint64_t bytes);
+  // The file has memory for all of [offset, offset + bytes), zeros where it had none, and is that long at least; nothing
+  // of it if it fails. fallocate, mode 0.
+  virtual int allocate(int fd, uint64_t offset, uint64_t bytes);
+  virtual int file_bytes(int fd, uint64_t* bytes);
   virtual int64_t realtime_ns();
   virtual int64_t monotonic_ns();
 };

@@ -96,12 +96,39 @@ MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptio
   if (o.probe) meta::probe(dir / kMetaName);
   store_ = meta::Store::open(dir / kMetaName);
   meta::Superblock sb = store_->superblock();
-  region_ = open_shmem_region(dir / kDataName, sb.geometry.blocks, {sb.was_clean, o.canary});
+  region_ = open_shmem_region(dir / kDataName, sb.geometry.blocks, {sb.was_clean, o.canary, sb.growing_to});
+  if (sb.growing_to != 0) store_->grow(sb.geometry.blocks);  // a crash before its end: nothing came of it
   locks_ = std::make_unique<ClientLocks>(dir, sb.mount_epoch);
-  if (o.trace) owners_ = std::make_unique<OwnerMap>(sb.geometry.blocks);
+  if (o.trace) owners_ = std::make_unique<OwnerMap>(region_->room());
   refill_ = std::make_unique<Refill>(*region_, *store_, false);
   recover();
   refill_ = std::make_unique<Refill>(*region_, *store_, !sb.geometry.sparse && !o.canary);
+}
+
+// What a crash between two steps leaves:
+//   intent in the metadata  nothing: the volume is as it was, and knows that its region's file may be longer
+//   file longer             the same; the next mount cuts the file back
+//   metadata transaction    the new blocks are the volume's, free, and read as zero
+void MountedVolume::grow(uint64_t blocks) {
+  MutexLock one_at_a_time(grow_mutex_);
+  const meta::Geometry g = store_->superblock().geometry;
+  store_->begin_grow(blocks);
+  try {
+    PMFS_PAUSE_POINT("grow:begun");
+    region_->grow(blocks, !g.sparse);
+    try {
+      PMFS_PAUSE_POINT("grow:file");
+      store_->grow(blocks);
+    } catch (...) {
+      region_->cut_back(g.blocks);
+      throw;
+    }
+  } catch (...) {
+    store_->grow(g.blocks);  // no longer growing
+    throw;
+  }
+  refill_->add({Pfn(g.blocks), blocks - g.blocks});
+  freed();
 }
 
 MountedVolume::~MountedVolume() {

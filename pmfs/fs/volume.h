@@ -157,6 +157,10 @@ class MountedVolume {
   // The lock that says that a client lives: to be given to it. One thread at a time.
   UniqueFd grant_life_lock() { return locks_->grant(); }
 
+  // Makes the region larger, while it is in use: `blocks` in all. Throws Error(EINVAL: not larger; EFBIG, ENOSPC);
+  // nothing has changed then. No lock that a fault takes is held while memory is found.
+  void grow(uint64_t blocks);
+
   Region& region() { return *region_; }
   meta::Store& store() { return *store_; }
   OwnerMap* owners() { return owners_.get(); }
@@ -219,6 +223,7 @@ class MountedVolume {
   InodeTable inodes_;
   VolumeCounters counters_;
   void freed();
+  Mutex grow_mutex_{LockRank::kNamespace, "volume grow"};
   std::function<void()> on_freed_;
   std::atomic<uint64_t> times_freed_{0};
   std::unique_ptr<ClientLocks> locks_;

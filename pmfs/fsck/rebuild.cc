@@ -95,6 +95,7 @@ class Rebuilder {
       sb.format_time_ns = v_.sb.format_time_ns;
       sb.checksum = superblock_checksum(sb);
       m_.root->mount_epoch = v_.mount_epoch;
+      m_.root->growing_to = v_.growing_to;
       m_.root->clean = 0;  // what is free may hold anything
     });
   }

@@ -30,6 +30,7 @@ void read_superblock(State& s) {
   Saved& v = s.out.saved;
   v.sb = root.sb;
   v.mount_epoch = root.mount_epoch;
+  v.growing_to = root.growing_to;
   s.hash_known = true;
   if (superblock_checksum(v.sb) != v.sb.checksum) {
     s.add("superblock", 0, std::nullopt, "its checksum does not match; made again from the sizes of the files");

@@ -29,7 +29,7 @@ struct Clone {  // blocks that another file claimed for itself alone: this one g
 
 struct Saved {
   meta::SuperblockMedia sb{};
-  uint64_t mount_epoch = 0;
+  uint64_t mount_epoch = 0, growing_to = 0;
   std::map<uint64_t, SavedInode> inodes;  // by ino; the root is there
   std::vector<Clone> clones;
   std::vector<meta::Quota> quotas;  // the limits; usage is counted again

@@ -31,6 +31,23 @@ BlockMap::BlockMap(const BlockBitmap& media, uint64_t blocks)
   }
 }
 
+void BlockMap::grow(uint64_t blocks) {
+  const uint64_t more = blocks - blocks_;
+  const size_t had = groups_.size();
+  if (had > 0) {  // the last group was perhaps not a whole one
+    const uint64_t size = size_of(had - 1);
+    blocks_ = blocks;
+    groups_[had - 1].free += size_of(had - 1) - size;
+    groups_[had - 1].no_run = UINT64_MAX;
+  }
+  groups_.resize((blocks + kGroupBlocks - 1) / kGroupBlocks);
+  for (size_t g = had; g < groups_.size(); ++g) {
+    groups_[g].free = size_of(g);
+    groups_[g].untouched = true;
+  }
+  free_ += more;
+}
+
 BlockMap::Bits& BlockMap::bits(uint64_t group, Load load) {
   Group& g = groups_[group];
   if (g.bits) return *g.bits;

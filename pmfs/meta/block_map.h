@@ -25,6 +25,7 @@ class BlockMap {
   // As Store::reserve; nullopt: no block is free.
   std::optional<Extent> reserve(Pfn goal, uint64_t count, uint64_t align, Load load);
   bool reserve_at(Extent e, Load load);
+  void grow(uint64_t blocks);  // the new ones are free; after the transaction that did it on the media
   void unreserve(Extent e);  // EINVAL unless all of it is reserved
   bool all_reserved(Extent e) const;
   // After the transaction that did the same on the media:
@@ -67,7 +68,7 @@ class BlockMap {
   void give_back(Extent e);
 
   const BlockBitmap& media_;
-  const uint64_t blocks_;
+  uint64_t blocks_;
   uint64_t free_ = 0, reserved_ = 0, deferred_count_ = 0;
   std::vector<Group> groups_;
   std::map<uint64_t, uint64_t> deferred_;  // first block -> count

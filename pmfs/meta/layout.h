@@ -19,7 +19,7 @@ inline constexpr uint64_t kMaxBlocks = uint64_t{1} << 36;  // 256 TiB
 inline constexpr size_t kNodeBytes = 1008;                 // with libpmemobj's 16-byte header: 1 KiB
 
 // The first 256 bytes of the root object, fixed for every version: whoever reads a newer volume can still
-// check the sum and name the version. Written once, by format; the sum covers all before it.
+// check the sum and name the version. Written by format, and by a grow (blocks); the sum covers all before it.
 struct SuperblockMedia {
   static constexpr uint32_t kSparse = 1;  // geometry_flags
   uint64_t magic;
@@ -236,10 +236,11 @@ struct Root {
   persistent_ptr<LogMedia> logs;
   Tree shared;  // blocks with more than one owner: key first block, a count, b owners
   Tree quotas;  // key: kind and id; a offset of a QuotaMedia
-  uint64_t checksum;  // of all from mount_epoch on; the superblock has its own
-  uint64_t reserved[77];
+  p<uint64_t> growing_to;  // blocks: the region's file may be so long, but its last blocks are not the volume's yet; or 0
+  uint64_t checksum;       // of all from mount_epoch on; the superblock has its own
+  uint64_t reserved[76];
 };
 static_assert(sizeof(Root) == 1024 && offsetof(Root, mount_epoch) == 256 && offsetof(Root, inodes) == 272 &&
-              offsetof(Root, shared) == 368 && offsetof(Root, checksum) == 400 && offsetof(Root, reserved) == 408);
+              offsetof(Root, shared) == 368 && offsetof(Root, checksum) == 408 && offsetof(Root, reserved) == 416);
 
 }  // namespace pmfs::meta

@@ -41,6 +41,7 @@ struct Superblock {  // a copy of the persistent one
   Geometry geometry;
   uint64_t mount_epoch;  // counts mounts
   bool was_clean;        // the last manager unmounted cleanly (every free block then reads as zero)
+  uint64_t growing_to;   // blocks: when it was opened, a grow had begun and not ended; else 0
 };
 
 struct InodeAttr {
@@ -123,6 +124,10 @@ class Store {
 
   virtual Superblock superblock() const = 0;
   virtual void mark_clean() = 0;  // the last thing a clean unmount does
+  // A larger region: begin_grow says that the region's file may be so long from now on, grow that the blocks are the
+  // volume's (free), or, with the blocks there are, that nothing came of it. EINVAL: fewer than there are; EFBIG; ENOSPC.
+  virtual void begin_grow(uint64_t blocks) = 0;
+  virtual void grow(uint64_t blocks) = 0;
 
   // --- namespace. Names are checked: ENAMETOOLONG, EINVAL for "", ".", "..", '/' or NUL. ENOENT, ENOTDIR.
   virtual Ino lookup(Ino dir, std::string_view name) = 0;

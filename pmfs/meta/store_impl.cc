@@ -38,6 +38,7 @@ StoreImpl::StoreImpl(Media m)
   sb_.geometry = {sb.blocks, sb.region_kind, (sb.geometry_flags & SuperblockMedia::kSparse) != 0};
   sb_.mount_epoch = m_.root->mount_epoch + 1;
   sb_.was_clean = m_.root->clean == 1;
+  sb_.growing_to = m_.root->growing_to;
   for (const Removed& r : deferred_.all())
     for (const Extent& e : r.extents) map_.defer(e);
   quotas_.open();

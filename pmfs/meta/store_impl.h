@@ -18,8 +18,10 @@ class StoreImpl final : public Store {
  public:
   explicit StoreImpl(Media m);
 
-  Superblock superblock() const override { return sb_; }
+  Superblock superblock() const override;
   void mark_clean() override;
+  void begin_grow(uint64_t blocks) override;
+  void grow(uint64_t blocks) override;
 
   Ino lookup(Ino dir, std::string_view name) override;
   Ino create(Ino dir, std::string_view name, uint32_t mode, const Credentials& who) override;
@@ -115,7 +117,7 @@ class StoreImpl final : public Store {
   friend class Checker;
 
   Media m_;
-  Superblock sb_;
+  Superblock sb_;  // but for the geometry constant
   mutable SharedMutex meta_mu_{LockRank::kMeta, "metadata"};
   mutable Mutex alloc_mu_{LockRank::kAllocator, "block map"};
   InodeTable inodes_;

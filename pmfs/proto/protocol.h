@@ -149,6 +149,7 @@ enum class Op : uint16_t {
   kSetProject = 44,   // path1 or handle; a0 = project, a1 = 1: handed on
   kReopen = 46,       // a0 = ino, a1 = generation, a2 = O_ flags -> handle: of a file opened just when its manager died.
                       // ESTALE
+  kGrow = 47,         // root or the manager's user. a0 = bytes of the region, more than it has
 };
 inline constexpr uint64_t kWriteAppend = 1;
 inline constexpr uint64_t kNoFollow = 1;  // a symbolic link that is the last component is meant itself

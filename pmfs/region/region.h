@@ -24,6 +24,13 @@ class Region {
   // Gated: after zap() returns no process has a PTE on the extent. Acked: clients must be asked.
   virtual bool gated() const = 0;
   virtual uint64_t blocks() const = 0;
+  // What it can grow to while it is open.
+  virtual uint64_t room() const = 0;
+  // Makes the file, and so the region, larger; `reserve`: with memory for all of it. The new blocks read as zero. Throws
+  // Error(ENOSPC, EFBIG: more than room()); nothing has changed then. Not by two threads at once.
+  virtual void grow(uint64_t blocks, bool reserve) = 0;
+  // Takes a grow() back; no block of it may be in use.
+  virtual void cut_back(uint64_t blocks) = 0;
   // The region's file, O_RDWR; owned by the region. Clients get a duplicate: a capability on all file data.
   virtual int fd() const = 0;
   virtual std::byte* address(Pfn pfn) const = 0;  // the manager's own mapping
@@ -62,6 +69,8 @@ struct RegionOptions {
   bool free_blocks_are_zero = false;
   // Fill zapped blocks with kCanary and check it in make_zero (torture's third oracle).
   bool canary = false;
+  // A crash while it grew may have left the file up to so many blocks long: it is cut back. Else a longer file is refused.
+  uint64_t growing_to = 0;
 };
 inline constexpr uint64_t kCanary = 0x5AFEB10C0DEADF5Eull;  // each 8-byte word of a freed block with canary on
 

@@ -45,7 +45,12 @@ namespace {
 
 constexpr uint64_t kPopulateChunk = kHugeBlocks;  // bounds one madvise
 
+constexpr uint64_t kLeastRoom = uint64_t{64} << 30 >> kBlockShift, kTimesAsLarge = 16;
+
 std::string pmem2_text() { return pmem2_errormsg(); }
+
+// Address space, not memory: what the region can grow to without a new mapping, which would move its addresses.
+uint64_t room_for(uint64_t blocks) { return std::max(kLeastRoom, blocks * kTimesAsLarge); }
 
 }  // namespace
 
@@ -80,46 +85,81 @@ std::unique_ptr<Region> open_shmem_region(const std::filesystem::path& path, uin
   if (fs.f_type != TMPFS_MAGIC)
     fail(ENOTSUP, "region {}: not on tmpfs, and only shmem regions are supported; make the volume under /dev/shm",
          path.string());
-  if (static_cast<uint64_t>(st.st_size) != blocks << kBlockShift)
-    fail(EUCLEAN, "region {}: is {} bytes, the superblock says {}; it was truncated or belongs to another volume",
-         path.string(), st.st_size, blocks << kBlockShift);
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0)
     fail(EBUSY, "region {}: in use by another manager; stop that one first", path.string());
+  uint64_t bytes = 0;
+  const uint64_t expected = blocks << kBlockShift;
+  if (int err = sys().file_bytes(fd.get(), &bytes); err != 0)
+    fail(err, "region {}: can't stat: {}", path.string(), std::strerror(err));
+  if (bytes > expected && bytes <= o.growing_to << kBlockShift) {
+    if (int err = sys().ftruncate(fd.get(), expected); err != 0)
+      fail(err, "region {}: can't be cut back to {} bytes, what it had before it grew: {}", path.string(), expected,
+           std::strerror(err));
+    bytes = expected;
+  }
+  if (bytes != expected)
+    fail(EUCLEAN, "region {}: is {} bytes, the superblock says {}; it was truncated or belongs to another volume",
+         path.string(), bytes, expected);
   bool may_be_huge = static_cast<uint64_t>(st.st_blksize) > kBlockSize;  // shmem_getattr() says so
   return std::make_unique<ShmemRegion>(std::move(fd), path, blocks, may_be_huge, o);
 }
 
 ShmemRegion::ShmemRegion(UniqueFd fd, const std::filesystem::path& path, uint64_t blocks, bool may_be_huge,
                          const RegionOptions& o)
-    : fd_(std::move(fd)), path_(path.string()), blocks_(blocks), may_be_huge_(may_be_huge), options_(o) {
+    : fd_(std::move(fd)), path_(path.string()), blocks_(blocks), room_(room_for(blocks)), may_be_huge_(may_be_huge), options_(o) {
   // libpmem2 would ask for msync on tmpfs (page granularity); the region is volatile anyway, so CPU cache
   // lines are the unit, and granularity() says that it was forced.
   ::setenv("PMEM2_FORCE_GRANULARITY", "CACHE_LINE", 1);
-  pmem2_config* config = nullptr;
+  // Mapped beyond the file's end, which nobody touches; when the file grows the pages are there.
+  void* p = ::mmap(nullptr, room_ << kBlockShift, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd_.get(), 0);
+  if (p == MAP_FAILED) fail(errno, "region {}: can't map it: {}", path_, std::strerror(errno));
   pmem2_source* source = nullptr;
-  int rc = pmem2_config_new(&config);
-  if (rc == 0) rc = pmem2_config_set_required_store_granularity(config, PMEM2_GRANULARITY_CACHE_LINE);
-  if (rc == 0) rc = pmem2_source_from_fd(&source, fd_.get());
-  if (rc == 0) rc = pmem2_map_new(&map_, config, source);
+  int rc = pmem2_source_from_fd(&source, fd_.get());
+  if (rc == 0) rc = pmem2_map_from_existing(&map_, source, p, room_ << kBlockShift, PMEM2_GRANULARITY_CACHE_LINE);
   std::string text = rc == 0 ? "" : pmem2_text();
   if (source) pmem2_source_delete(&source);
-  if (config) pmem2_config_delete(&config);
-  if (rc != 0) fail(EIO, "region {}: libpmem2 can't map it: {}", path_, text);
-  base_ = static_cast<std::byte*>(pmem2_map_get_address(map_));
+  if (rc != 0) {
+    ::munmap(p, room_ << kBlockShift);
+    fail(EIO, "region {}: libpmem2 can't map it: {}", path_, text);
+  }
+  base_ = static_cast<std::byte*>(p);
   flush_ = pmem2_get_flush_fn(map_);
   drain_ = pmem2_get_drain_fn(map_);
   memcpy_ = pmem2_get_memcpy_fn(map_);
   memset_ = pmem2_get_memset_fn(map_);
   // Huge folios would make a punch split them; the tmpfs mount may say so, the region must not.
-  ::madvise(base_, blocks_ << kBlockShift, MADV_NOHUGEPAGE);
-  void* s = ::mmap(nullptr, blocks_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  ::madvise(base_, room_ << kBlockShift, MADV_NOHUGEPAGE);
+  void* s = ::mmap(nullptr, room_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (s == MAP_FAILED) fail(ENOMEM, "region {}: no memory for the block states", path_);
   state_ = static_cast<std::atomic<uint8_t>*>(s);  // zero pages: kInitial
 }
 
 ShmemRegion::~ShmemRegion() {
-  ::munmap(state_, blocks_);
-  pmem2_map_delete(&map_);
+  ::munmap(state_, room_);
+  pmem2_map_delete(&map_);  // what was there before stays
+  ::munmap(base_, room_ << kBlockShift);
+}
+
+void ShmemRegion::grow(uint64_t blocks, bool reserve) {
+  const uint64_t old = blocks_.load();
+  if (blocks > room_)
+    fail(EFBIG, "region {}: can't grow to {} MiB while it is in use, {} MiB is the most; stop the manager and grow it then",
+         path_, blocks >> 8, room_ >> 8);
+  int err;
+  do {
+    err = reserve ? sys().allocate(fd_.get(), old << kBlockShift, (blocks - old) << kBlockShift)
+                  : sys().ftruncate(fd_.get(), blocks << kBlockShift);
+  } while (err == EINTR);
+  if (err != 0)
+    fail(err == ENOMEM ? ENOSPC : err, "region {}: can't grow to {} MiB: {}; free space on the tmpfs, or ask for less",
+         path_, blocks >> 8, std::strerror(err));
+  blocks_.store(blocks, std::memory_order_release);
+}
+
+void ShmemRegion::cut_back(uint64_t blocks) {
+  blocks_.store(blocks, std::memory_order_release);
+  if (int err = sys().ftruncate(fd_.get(), blocks << kBlockShift); err != 0)
+    fail(err, "region {}: can't be cut back to {} MiB: {}", path_, blocks >> 8, std::strerror(err));
 }
 
 std::byte* ShmemRegion::address(Pfn pfn) const { return base_ + pfn.bytes(); }

@@ -22,7 +22,10 @@ class ShmemRegion final : public Region {
 
   RegionKind kind() const override { return RegionKind::kShmem; }
   bool gated() const override { return true; }
-  uint64_t blocks() const override { return blocks_; }
+  uint64_t blocks() const override { return blocks_.load(std::memory_order_acquire); }
+  uint64_t room() const override { return room_; }
+  void grow(uint64_t blocks, bool reserve) override;
+  void cut_back(uint64_t blocks) override;
   int fd() const override { return fd_.get(); }
   std::byte* address(Pfn pfn) const override;
   std::string_view granularity() const override { return "cache line (forced: tmpfs keeps nothing over a power cut)"; }
@@ -53,7 +56,8 @@ class ShmemRegion final : public Region {
 
   UniqueFd fd_;
   const std::string path_;
-  const uint64_t blocks_;
+  std::atomic<uint64_t> blocks_;
+  const uint64_t room_;
   const bool may_be_huge_;
   const RegionOptions options_;
   pmem2_map* map_ = nullptr;

@@ -54,6 +54,12 @@ void Dispatcher::statfs(Call& c) {
   c.reply.v0 = sizeof w;
 }
 
+void Dispatcher::grow(Call& c) {
+  require_admin(c);
+  if (c.r.a0 % kBlockSize != 0) fail(EINVAL, "grow: {} bytes are not a multiple of the block size, {}", c.r.a0, kBlockSize);
+  volume_.grow(c.r.a0 / kBlockSize);
+}
+
 void Dispatcher::clients(Call& c) {
   uint64_t n = 0;
   for (auto& s : host_.sessions()) {

@@ -132,6 +132,7 @@ void Dispatcher::run(Call& c) {
     case Op::kListXattr:
     case Op::kRemoveXattr: return xattr(c);
     case Op::kSetQuota: return set_quota(c);
+    case Op::kGrow: return grow(c);
     case Op::kQuotas: return quotas(c);
     case Op::kProject:
     case Op::kSetProject: return project(c);

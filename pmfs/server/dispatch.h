@@ -60,6 +60,7 @@ class Dispatcher {
   void readlink(Call& c);
   void xattr(Call& c);
   void set_quota(Call& c);
+  void grow(Call& c);
   void quotas(Call& c);
   void project(Call& c);
   // --- admin.cc

@@ -7,6 +7,7 @@
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 
+#include "pmfs/base/error.h"
 #include "pmfs/base/pause.h"
 #include "pmfs/base/sys.h"
 
@@ -352,6 +353,34 @@ TEST_CASE("interleaving 29: a full volume: SIGBUS for the store that needs a blo
   t.a->ok("store m 8192 2");
   CHECK(t.b->cmd("load m 8192") == "2");
   t.b->ok("unlink /g");
+  t.m.check_clean();
+}
+
+TEST_CASE("interleaving 29: a full metadata pool: SIGBUS; truncate and unlink work, and then the store does", "[robust]") {
+  Two t("4194304", false);
+  MountedVolume& v = t.m.volume();
+  t.a->ok("store m 0 5");
+  std::vector<std::string> names;
+  int err = 0;
+  while (err == 0 && names.size() < 1'000'000) {
+    names.push_back("/n" + std::to_string(names.size()));
+    try {
+      v.store().create(kRootIno, names.back().substr(1), 0600, 0, 0);
+    } catch (const Error& e) {
+      err = e.err();
+      names.pop_back();
+    }
+  }
+  REQUIRE(err == ENOSPC);
+  CHECK(t.a->cmd("store m 1048576 1") == "sigbus");
+  CHECK(t.b->cmd("write f 2097152 4096 1").substr(0, 6) == "err 28");
+  CHECK(t.b->cmd("load m 0") == "5");
+  t.b->ok("truncate f 8192");
+  t.b->ok("truncate f 4194304");
+  for (const std::string& n : names) v.unlink(n);
+  t.a->ok("store m 1048576 6");
+  CHECK(t.b->cmd("load m 1048576") == "6");
+  CHECK(t.b->cmd("load m 0") == "5");
   t.m.check_clean();
 }
 

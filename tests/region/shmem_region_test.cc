@@ -131,6 +131,34 @@ TEST_CASE("a full tmpfs is ENOSPC") {
   CHECK_FALSE(std::filesystem::exists(dir.path() / "data"));  // nothing half-made is left
 }
 
+TEST_CASE("a region grows while it is in use; its addresses stay, the new blocks read as zero") {
+  Fixture f;
+  std::byte* before = f.region->address(Pfn(0));
+  f.region->make_zero({Pfn(3), 1});
+  f.region->address(Pfn(3))[7] = std::byte{9};
+  for (bool reserve : {false, true}) {
+    const uint64_t had = f.region->blocks(), now = had + 100;
+    f.region->grow(now, reserve);
+    CHECK(f.region->blocks() == now);
+    CHECK(std::filesystem::file_size(f.path) == now * kBlockSize);
+    f.region->make_zero({Pfn(now - 2), 2});
+    CHECK(f.all(Pfn(now - 1), 0));
+    f.region->address(Pfn(now - 1))[5] = std::byte{1};
+    f.region->zap({Pfn(now - 1), 1});
+  }
+  CHECK(f.region->address(Pfn(0)) == before);
+  CHECK(f.region->address(Pfn(3))[7] == std::byte{9});
+  CHECK(error_of([&] { f.region->grow(f.region->room() + 1, false); }) == EFBIG);
+  const uint64_t blocks = f.region->blocks();
+  f.region.reset();
+  CHECK(error_of([&] { open_shmem_region(f.path, blocks - 100, {}); }) == EUCLEAN);  // longer for no known reason
+  CHECK(std::filesystem::file_size(f.path) == blocks * kBlockSize);
+  RegionOptions o;
+  o.growing_to = blocks;
+  f.region = open_shmem_region(f.path, blocks - 100, o);
+  CHECK(std::filesystem::file_size(f.path) == (blocks - 100) * kBlockSize);
+}
+
 TEST_CASE("foreign, truncated and busy regions are refused") {
   Fixture f;
   CHECK(error_of([&] { open_shmem_region(f.path, kBlocks, {}); }) == EBUSY);

@@ -91,7 +91,7 @@ refused 2 "not a mode" -- serve "$vol" --socket-mode 99
 refused 2 "not an open file descriptor" -- serve "$vol" --ready-fd 77
 [ ! -e "$vol" ] || die "a refused command left $vol"
 for c in mkfs serve df ls stat cp truncate punch rm mkdir rmdir mv ln clone readlink chmod chown getxattr setxattr listxattr \
-  rmxattr quota project clients counters shutdown; do
+  rmxattr quota project grow clients counters shutdown; do
   pmfs "$c" --help | grep -q "pmfs $c" || die "pmfs $c --help has no example"
 done
 pmfs serve --exclusion list --json | json 'any(s["name"] == "range" and s["default"] for s in j["schemes"])'
@@ -349,6 +349,32 @@ pmfs cp "$vol:/kept" "$work/kept.back"
 same "$work/a" "$work/kept.back"
 pmfs shutdown "$vol"
 ended 0
+step "grow"
+serve "$vol"
+blocks=$(pmfs df "$vol" --json | json_value 'j["blocks_total"]')
+before=$(free_blocks)
+refused 1 "can't shrink" -- grow "$vol" 32M
+refused 2 "multiple" -- grow "$vol" 100000001
+refused 1 "while it is in use" -- grow "$vol" 2T
+pmfs grow "$vol" 96M --json | json 'j["served"] and j["bytes"] == 96 << 20'
+pmfs df "$vol" --json | json "j['adds_up'] and j['blocks_total'] == 24576"
+[ "$(free_blocks)" = $((before + 24576 - blocks)) ] || die "free after growing: $(free_blocks), before $before of $blocks"
+head -c 60M /dev/urandom >"$work/large"
+pmfs cp "$work/large" "$vol:/large"
+pmfs cp "$vol:/large" "$work/large.back"
+same "$work/large" "$work/large.back"
+kill -KILL "$manager"
+ended 137
+pmfs grow "$vol" 128M --json | json 'not j["served"]'
+pmfs fsck "$vol" | grep -q "of 32768 blocks used: clean" || die "fsck after growing"
+serve "$vol"
+pmfs cp "$vol:/large" "$work/large.back"
+same "$work/large" "$work/large.back"
+pmfs rm "$vol:/large"
+pmfs shutdown "$vol"
+ended 0
+rm "$work/large" "$work/large.back"
+
 step "fsck"
 # The name of a file in the metadata, changed behind everybody's back, with clones and quotas around.
 serve "$vol"

@@ -20,6 +20,7 @@ namespace {
 
 constexpr uint64_t kPoolBytes = 8 << 20;
 constexpr int kStale = 0xee;
+constexpr uint64_t kDataBytes = kMinBlocks * kBlockSize, kMostDataBytes = 2 * kDataBytes;  // room to grow
 constexpr uint32_t kMount = UINT32_MAX;  // as an operation: what a mount does to a volume that crashed
 
 std::unique_ptr<MountedVolume> mount(const std::filesystem::path& dir) {
@@ -103,8 +104,10 @@ void Explorer::make_later(const std::filesystem::path& from, const std::filesyst
 
 Explorer::Trace Explorer::record(const Workload& ops) {
   Trace t;
-  Image files(dir_ / "recorded", start_);
+  Image files(dir_ / "recorded", start_, kMostDataBytes);
   Recorder recorder(limits_.sabotage);
+  recorder.data_bytes(kDataBytes);
+  pretend_data_bytes(kDataBytes);
   interpose(Mode::kRecord, files_in(files.dir()), &recorder);
   recorder.begin_op(kMount);
   {
@@ -125,9 +128,11 @@ Explorer::Trace Explorer::record(const Workload& ops) {
   return t;
 }
 
-std::vector<Step> Explorer::record_mount(const std::filesystem::path& from) {
+std::vector<Step> Explorer::record_mount(const std::filesystem::path& from, uint64_t data_bytes) {
   Image files(dir_ / "recovered", from);
   Recorder recorder(limits_.sabotage);
+  recorder.data_bytes(data_bytes);
+  pretend_data_bytes(data_bytes);
   interpose(Mode::kRecord, files_in(files.dir()), &recorder);
   recorder.begin_op(kMount);
   {
@@ -148,9 +153,9 @@ void Explorer::report(const std::string& what) {
   found_(f);
 }
 
-void Explorer::judge_image(Image& image, const Trace& t, const Step& s, bool probe_too) {
+void Explorer::judge_image(Image& image, const Trace& t, const Step& s, uint64_t data_bytes, bool probe_too) {
   const bool mounting = s.op == kMount;
-  uint64_t key = image.hash() ^ (uint64_t{s.op} * 2 + s.done) * 0x9e3779b97f4a7c15;
+  uint64_t key = image.hash() ^ (uint64_t{s.op} * 2 + s.done) * 0x9e3779b97f4a7c15 ^ data_bytes * 0xc4ceb9fe1a85ec53;
   if (!seen_.insert(key).second) return;
   ++tally_->images;
   beat_(fmt::format("{} [step {}, image {}]", text_of(workload_->ops), step_, number_));
@@ -160,6 +165,7 @@ void Explorer::judge_image(Image& image, const Trace& t, const Step& s, bool pro
       mounting ? "mounting"
                : fmt::format("'{}' {}", text_of(workload_->ops[s.op]), s.done ? "had returned" : "was under way");
   interpose(Mode::kPrivate, files_in(image.dir()), nullptr);
+  pretend_data_bytes(data_bytes);
   try {
     auto v = mount(image.dir());
     for (const std::string& f : v->store().check()) report(doing + ", and fsck finds: " + f);
@@ -181,13 +187,13 @@ void Explorer::judge_image(Image& image, const Trace& t, const Step& s, bool pro
 void Explorer::cut_recovery(Image& image, const Trace& t, const Step& s) {
   ++tally_->recoveries;
   const size_t mark = image.mark();
-  for (const Step& r : record_mount(image.dir())) {
+  for (const Step& r : record_mount(image.dir(), s.data_bytes)) {
     bool complete;
     for (const Choice& c : choices(r, 4, limits_.seed + step_, &complete)) {
       const size_t before = image.mark();
       for (size_t i = 0; i < c.size(); ++i)
         if (c[i] > 0) image.set(r.pending[i].id, r.pending[i].versions[c[i] - 1u]);
-      judge_image(image, t, s, false);
+      judge_image(image, t, s, r.data_bytes, false);
       image.back_to(before);
     }
     image.advance(r);
@@ -202,7 +208,7 @@ void Explorer::explore(const Planned& w, Tally* tally) {
   step_ = number_ = 0;
   beat_(text_of(w.ops));
   const Trace t = record(w.ops);
-  Image image(dir_ / "image", start_);
+  Image image(dir_ / "image", start_, kMostDataBytes);
   for (step_ = 0; step_ < t.steps.size(); ++step_) {
     const Step& s = t.steps[step_];
     if (s.op != kMount && s.op >= w.first_looked_at) {
@@ -217,7 +223,7 @@ void Explorer::explore(const Planned& w, Tally* tally) {
         for (size_t i = 0; i < c.size(); ++i)
           if (c[i] > 0) image.set(s.pending[i].id, s.pending[i].versions[c[i] - 1u]);
         const uint64_t n = ++looked_at_;
-        judge_image(image, t, s, limits_.probe_every != 0 && n % limits_.probe_every == 0);
+        judge_image(image, t, s, s.data_bytes, limits_.probe_every != 0 && n % limits_.probe_every == 0);
         if (limits_.recovery_every != 0 && n % limits_.recovery_every == 0) cut_recovery(image, t, s);
         image.back_to(mark);
       }

@@ -49,9 +49,10 @@ class Explorer {
     std::vector<VolumeState> states;  // before the first operation, after each
   };
   Trace record(const Workload& ops);
-  std::vector<Step> record_mount(const std::filesystem::path& from);
+  std::vector<Step> record_mount(const std::filesystem::path& from, uint64_t data_bytes);
   // Whether the image's contents are among what may be found at this step; looks at no image twice.
-  void judge_image(Image& image, const Trace& t, const Step& s, bool probe);
+  // `data_bytes`: how long the region's file is there.
+  void judge_image(Image& image, const Trace& t, const Step& s, uint64_t data_bytes, bool probe);
   void cut_recovery(Image& image, const Trace& t, const Step& s);
   void report(const std::string& what);
 

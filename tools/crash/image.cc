@@ -26,16 +26,17 @@ uint64_t hash_of(LineId id, const std::byte* line) {
   return zero ? 0 : h * 0xc4ceb9fe1a85ec53;  // lines of zeros don't count, so that holes need no look
 }
 
-Image::Image(const std::filesystem::path& dir, const std::filesystem::path& from) : dir_(dir) {
+Image::Image(const std::filesystem::path& dir, const std::filesystem::path& from, size_t data_bytes) : dir_(dir) {
   std::filesystem::create_directories(dir_);
-  map(Area::kMeta, from / "meta");
-  map(Area::kData, from / "data");
+  map(Area::kMeta, from / "meta", 0);
+  map(Area::kData, from / "data", data_bytes);
 }
 
-void Image::map(Area a, const std::filesystem::path& from) {
+void Image::map(Area a, const std::filesystem::path& from, size_t least) {
   std::filesystem::path path = dir_ / from.filename();
   std::filesystem::remove(path);
   std::filesystem::copy_file(from, path);
+  if (std::filesystem::file_size(path) < least) std::filesystem::resize_file(path, least);
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   size_t bytes = std::filesystem::file_size(path);
   void* p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);

@@ -11,8 +11,8 @@ namespace pmfs::crash {
 // One thread. Throws pmfs::Error if the files can't be made.
 class Image {
  public:
-  // Copies DIR/meta and DIR/data of `from` into a directory of its own.
-  Image(const std::filesystem::path& dir, const std::filesystem::path& from);
+  // Copies DIR/meta and DIR/data of `from` into a directory of its own; data at least so long, with zeros behind.
+  Image(const std::filesystem::path& dir, const std::filesystem::path& from, size_t data_bytes = 0);
   ~Image();
   Image(const Image&) = delete;
   Image& operator=(const Image&) = delete;
@@ -36,7 +36,7 @@ class Image {
     std::byte* base = nullptr;
     size_t bytes = 0;
   };
-  void map(Area a, const std::filesystem::path& from);
+  void map(Area a, const std::filesystem::path& from, size_t least);
   const std::filesystem::path dir_;
   Mapped area_[kAreas];
   std::vector<LineContent> undo_;

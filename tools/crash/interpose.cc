@@ -22,6 +22,7 @@ Mode g_mode = Mode::kPlain;
 VolumeFiles g_files;
 Recorder* g_recorder = nullptr;
 unsigned g_snapshots = 0;
+uint64_t g_data_bytes = 0;
 
 struct DataMapping {  // the whole data file; private in kPrivate
   std::byte* base = nullptr;
@@ -53,6 +54,8 @@ void copied(const void* p, size_t bytes, unsigned flags, unsigned noflush, unsig
 
 // The holes of a region, and the pages that the kernel is to make.
 class RecordingSys final : public Sys {
+  static bool pretending(int fd, Area* area) { return g_data_bytes != 0 && area_of(fd, area) && *area == Area::kData; }
+
  public:
   int punch_hole(int fd, uint64_t offset, uint64_t bytes) override {
     Area area;
@@ -65,6 +68,26 @@ class RecordingSys final : public Sys {
     }
     if (ours && recording()) g_recorder->zeroing(area, offset, bytes);
     return Sys::punch_hole(fd, offset, bytes);
+  }
+  int file_bytes(int fd, uint64_t* bytes) override {
+    Area area;
+    int err = Sys::file_bytes(fd, bytes);
+    if (err == 0 && pretending(fd, &area)) *bytes = g_data_bytes;
+    return err;
+  }
+  int ftruncate(int fd, uint64_t bytes) override {
+    Area area;
+    if (!pretending(fd, &area)) return Sys::ftruncate(fd, bytes);
+    uint64_t most = 0;
+    Sys::file_bytes(fd, &most);
+    if (bytes > most) return ENOSPC;
+    if (recording()) g_recorder->data_bytes(bytes);
+    g_data_bytes = bytes;
+    return 0;
+  }
+  int allocate(int fd, uint64_t offset, uint64_t bytes) override {
+    Area area;
+    return pretending(fd, &area) ? ftruncate(fd, offset + bytes) : Sys::allocate(fd, offset, bytes);
   }
   int populate_write(void* p, size_t bytes) override {
     if (recording()) g_recorder->kernel_will_store(p, bytes);
@@ -101,6 +124,8 @@ void interpose(Mode mode, const VolumeFiles& files, Recorder* recorder) {
   g_recorder = recorder;
   g_snapshots = 0;
 }
+
+void pretend_data_bytes(uint64_t bytes) { g_data_bytes = bytes; }
 
 VolumeFiles files_of(const char* meta_path, const char* data_path) {
   struct stat meta {}, data {};

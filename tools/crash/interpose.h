@@ -21,6 +21,9 @@ enum class Mode {
 
 // From now on. `recorder` for kRecord only. Returns nothing that can fail: a file that is not there is never mapped.
 void interpose(Mode mode, const VolumeFiles& files, Recorder* recorder);
+// How long the region's file is for the code under test, which may change it: the file itself is as long as it can get.
+// 0: as it is.
+void pretend_data_bytes(uint64_t bytes);
 VolumeFiles files_of(const char* meta_path, const char* data_path);
 
 }  // namespace pmfs::crash

@@ -30,7 +30,7 @@ constexpr Grammar kGrammar[] = {
     {Op::kSymlink, "symlink", "po"},    {Op::kRenameNew, "rename-new", "po"}, {Op::kExchange, "exchange", "po"},
     {Op::kCollapse, "collapse", "pnb"}, {Op::kInsert, "insert", "pnb"},      {Op::kClone, "clone", "pnotb"},
     {Op::kCopy, "copy", "pnotb"},       {Op::kSetXattr, "setxattr", "pob"},  {Op::kRemoveXattr, "rmxattr", "po"},
-    {Op::kQuota, "quota", "nb"},
+    {Op::kQuota, "quota", "nb"},           {Op::kGrow, "grow", "b"},
 };
 
 const Grammar& grammar_of(Op::Kind k) {
@@ -151,6 +151,7 @@ void run_op(MountedVolume& v, const Op& op, uint8_t value) {
         break;
       case Op::kRemoveXattr: v.store().remove_xattr(v.lookup(op.path), op.other, {}); break;
       case Op::kQuota: v.set_quota(meta::QuotaKind::kUser, static_cast<uint32_t>(op.offset), op.bytes, op.bytes); break;
+      case Op::kGrow: v.grow(op.bytes); break;
       case Op::kChmod: v.store().set_mode(v.lookup(op.path), static_cast<uint32_t>(op.bytes), 3, 4); break;
       default: data_op(v, op, value);
     }

@@ -18,6 +18,7 @@ struct Op {
     kCollapse, kInsert,                            // what is behind moves
     kClone, kCopy,                                 // from one file to another
     kChmod, kSetXattr, kRemoveXattr, kQuota,       // attributes; limits of a user
+    kGrow,                                         // the region
   };
   Kind kind = kCreate;
   std::string path, other;  // other: the new name, the target, the attribute's name

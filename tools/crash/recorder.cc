@@ -68,6 +68,7 @@ void Recorder::add_step(bool done) {
   Step s;
   s.op = op_;
   s.done = done;
+  s.data_bytes = data_bytes_;
   for (const auto& [id, p] : pending_) s.pending.push_back({id, p.versions, p.epoch != epoch_});
   steps_.push_back(std::move(s));
 }
@@ -111,6 +112,14 @@ void Recorder::zeroing(Area area, uint64_t offset, uint64_t bytes) {
 void Recorder::kernel_will_store(const void* p, size_t bytes) {
   Area area;
   if (Mapped* m = find(p, &area)) m->dirty.touch(p, bytes);
+}
+
+void Recorder::data_bytes(uint64_t bytes) {
+  if (has_area(Area::kData)) {
+    capture_dirty();
+    add_step(false);
+  }
+  data_bytes_ = bytes;
 }
 
 void Recorder::begin_op(uint32_t index) {

@@ -26,6 +26,7 @@ struct Step {
   // What is durable once the step has passed.
   std::vector<LineContent> durable;
   std::vector<ZeroedRange> zeroed;
+  uint64_t data_bytes = 0;  // how long the region's file is, if data_bytes() said so
 };
 
 // A fault on purpose, to see that the explorer finds it: as if the code had it.
@@ -59,6 +60,8 @@ class Recorder {
   // Before the kernel zeroes that part of the file: at once and durably.
   void zeroing(Area area, uint64_t offset, uint64_t bytes);
   void kernel_will_store(const void* p, size_t bytes);
+  // Before the kernel makes the region's file longer or shorter: at once and durably. Also what it is at first.
+  void data_bytes(uint64_t bytes);
 
   std::vector<Step> take() { return std::move(steps_); }
   Sabotage sabotage() const { return sabotage_; }
@@ -89,6 +92,7 @@ class Recorder {
   uint32_t op_ = 0;
   uint32_t epoch_ = 0;  // counts operations
   uint32_t fences_ = 0;  // of this operation
+  uint64_t data_bytes_ = 0;
 };
 
 }  // namespace pmfs::crash

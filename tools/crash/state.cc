@@ -69,6 +69,7 @@ std::string first_difference(const VolumeState& found, const VolumeState& wanted
     if (f.data != n.data) return fmt::format("{} leads elsewhere", path);
     if (f.xattrs != n.xattrs) return fmt::format("{} has other extended attributes", path);
     if (f.quotas != n.quotas) return std::string("the quotas are others");
+    if (f.blocks != n.blocks) return fmt::format("the volume has {} blocks, not {}", f.blocks, n.blocks);
     return fmt::format("{} has other times", path);
   }
   for (const auto& [path, n] : found)
@@ -115,6 +116,7 @@ VolumeState read_state(MountedVolume& v) {
   for (const meta::Quota& q : v.store().quotas())  // the limits: what is used changes in steps, and fsck checks it
     out["/"].quotas.push_back(
         fmt::format("{} {}: {} {}", static_cast<int>(q.kind), q.id, q.block_limit, q.inode_limit));
+  out["/"].blocks = v.store().space().blocks_total;
   walk(v, kRootIno, "", &out);
   return out;
 }

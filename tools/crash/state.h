@@ -17,6 +17,7 @@ struct NodeState {
   std::vector<std::byte> data;  // of a file: all of it; of a symbolic link: where it leads
   std::map<std::string, std::vector<std::byte>> xattrs;
   std::vector<std::string> quotas;  // of the root: the volume's
+  uint64_t blocks = 0;              // of the root: of the region
   bool operator==(const NodeState&) const = default;
 };
 using VolumeState = std::map<std::string, NodeState>;  // by path; the root is "/"

@@ -29,7 +29,7 @@ const std::vector<Op>& alphabet() {
       "chmod /a 384; chmod /d 448;"
       "link /a /c; link /d/b /e; symlink a /c; unlink /l; rename /a /l; rename-new /a /c; rename-new /d/sub /e;"
       "exchange /a /d/b; exchange /a /d; exchange /d/sub /l;"
-      "setxattr /a user.b 100; setxattr /d/b user.a 6000; rmxattr /d/b user.a; quota 1 50;"
+      "setxattr /a user.b 100; setxattr /d/b user.a 6000; rmxattr /d/b user.a; quota 1 50; grow 5000; grow 6001;"
       "collapse /a 4096 8192; collapse /a 0 4096; insert /a 4096 8192;"
       "clone /a 0 /d/b 0 12288; clone /d/b 0 /a 28672 0; clone /a 0 /a 32768 8192; copy /a 0 /d/b 4096 24000");
   return all;

@@ -76,6 +76,7 @@ int run(int argc, char** argv) {
   add_files(app, c);
   add_names(app, c);
   add_quota(app, c);
+  add_grow(app, c);
   add_copy(app, c);
   add_info(app, c);
   try {

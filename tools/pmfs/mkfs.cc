@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "pmfs/base/error.h"
 #include "pmfs/base/types.h"
 #include "pmfs/fs/volume.h"
 #include "tools/pmfs/target.h"
@@ -37,6 +38,17 @@ void mkfs(const Context& c, const Options& o) {
 }
 
 }  // namespace
+
+// Of grow.cc, which is a client's side.
+bool grow_offline(const std::string& dir, uint64_t bytes) {
+  try {
+    MountedVolume(dir, {}).grow(bytes / kBlockSize);
+    return true;
+  } catch (const Error& e) {
+    if (e.err() == EBUSY) return false;
+    throw;
+  }
+}
 
 void add_mkfs(CLI::App& app, Context& c) {
   auto o = std::make_shared<Options>();

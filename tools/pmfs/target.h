@@ -55,6 +55,8 @@ std::string time_text(int64_t ns);     // local time, to the second
 
 // Commands, by file.
 void add_mkfs(CLI::App& app, Context& c);    // mkfs.cc
+bool grow_offline(const std::string& dir, uint64_t bytes);  // mkfs.cc. False: somebody has the volume in use
+void add_grow(CLI::App& app, Context& c);    // grow.cc
 void add_fsck(CLI::App& app, Context& c);    // fsck.cc
 void add_serve(CLI::App& app, Context& c);   // serve.cc
 void add_files(CLI::App& app, Context& c);   // files.cc: ls stat truncate punch rm mkdir rmdir mv
