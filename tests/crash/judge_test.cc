@@ -50,6 +50,19 @@ TEST_CASE("an operation on two files may only touch the times of the one it read
   CHECK_FALSE(t.good(p));
 }
 
+TEST_CASE("a partial operation on a symbolic link is one on what it leads to, and on nothing else") {
+  Two t;
+  for (VolumeState* s : {&t.before, &t.after, &t.found}) {
+    NodeState& l = (*s)["/l"] = file(9, 1, 'a');
+    l.mode = 0120777;
+  }
+  t.found["/a"].data[3] = std::byte{7};
+  CHECK(t.good({"/l", {}, false}));
+  CHECK_FALSE(t.good({"/b", {}, false}));
+  t.found["/l"].data[0] = std::byte{'b'};
+  CHECK_FALSE(t.good({"/l", {}, false}));
+}
+
 TEST_CASE("attributes, targets and limits are part of the state") {
   Two t;
   SECTION("an attribute") { t.found["/a"].xattrs["user.a"] = {}; }

@@ -79,6 +79,18 @@ std::string first_difference(const VolumeState& found, const VolumeState& wanted
 
 std::byte at(const NodeState& n, size_t k) { return k < n.data.size() ? n.data[k] : std::byte{0}; }
 
+// What `path` leads to, if it is a symbolic link: operations follow those.
+std::string followed(const VolumeState& s, std::string path) {
+  for (int most = 8; most > 0; --most) {
+    auto it = s.find(path);
+    if (it == s.end() || !S_ISLNK(it->second.mode)) break;
+    std::string target;
+    for (std::byte b : it->second.data) target.push_back(static_cast<char>(b));
+    path = target.starts_with('/') ? target : path.substr(0, path.rfind('/') + 1) + target;
+  }
+  return path;
+}
+
 // The file of a partial operation, against what it was and is to be.
 std::optional<std::string> judge_file(const std::string& path, const NodeState& f, const NodeState& a,
                                       const NodeState& b, bool whole) {
@@ -122,8 +134,11 @@ VolumeState read_state(MountedVolume& v) {
 }
 
 std::optional<std::string> judge(const VolumeState& found, const VolumeState& before, const VolumeState& after,
-                                 const Partial& partial) {
+                                 const Partial& operation) {
   if (found == before || found == after) return std::nullopt;
+  Partial partial = operation;
+  partial.path = followed(before, partial.path);
+  partial.source = followed(before, partial.source);
   if (!partial.path.empty()) {
     auto f = found.find(partial.path), a = before.find(partial.path), b = after.find(partial.path);
     if (f != found.end() && a != before.end() && b != after.end()) {
