@@ -73,6 +73,7 @@ void Keeper::run() {
     if (ring_.header().closed.load(std::memory_order_acquire) != 0) return agent_.declare_dead();
     link_.down_since_ns.store(monotonic_ns(), std::memory_order_seq_cst);
     proto::futex_wake(low_half(&ring_.header().agent_posted), INT_MAX);  // the manager may have died before it did so
+    open_ends();
     for (int64_t wait = kFirstWaitNs; !attach(); wait = std::min(2 * wait, kLongestWaitNs)) {
       for (const int64_t until = monotonic_ns() + wait;;) {
         drop_events();
@@ -93,6 +94,17 @@ bool Keeper::wait_hangup() {
     if (stop_.load(std::memory_order_seq_cst)) return false;
     if ((p[0].revents & (POLLHUP | POLLRDHUP | POLLERR | POLLNVAL)) != 0) return true;
   }
+}
+
+// Where a file ends is not known any more: the next manager may let it grow before it knows of us. So from now on a touch
+// behind the end waits, as any other, until our new sentinels say what it is.
+void Keeper::open_ends() const {
+  holdings_.close();
+  holdings_.files.for_each([](const HeldFile& f) {
+    if (f.sentinel_fd >= 0) syscall(SYS_ftruncate, f.sentinel_fd, kMaxFileBytes);
+  });
+  holdings_.maps.for_each([](const HeldMap& m) { syscall(SYS_ftruncate, m.sentinel_fd, kMaxFileBytes); });
+  holdings_.open();
 }
 
 void Keeper::drop_events() const {

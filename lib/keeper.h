@@ -48,6 +48,7 @@ class Keeper {
   void run();
   bool wait_hangup();
   void drop_events() const;
+  void open_ends() const;
   bool attach();
   bool hand_over(int socket, proto::ControlMessage& m);
   bool hand_over_file(int socket, proto::ControlMessage& m, HeldFile& f);

@@ -15,8 +15,9 @@ void FaultHandler::handle(Client& client, const uffd_msg& m) {
   const bool wp = flags & UFFD_PAGEFAULT_FLAG_WP;
   (wp ? counters_.wp : (flags & UFFD_PAGEFAULT_FLAG_MINOR) ? counters_.minor : counters_.missing).add();
   PMFS_PAUSE_POINT("fault:event_read");
+  const bool reattaching = client.reattaching.load();  // before the look: its last mapping may be known in between
   std::shared_ptr<Mapping> mapping = client.find(address);
-  if (!mapping && client.reattaching.load()) {
+  if (!mapping && reattaching) {
     counters_.stale.add();
     return;  // the thread is woken when its mapping has been put back
   }

@@ -104,8 +104,10 @@ std::shared_ptr<fault::Sentinel> Session::sentinel(const InodeRef& inode) {
   if (auto s = weak.lock()) return s;
   auto s = std::make_shared<fault::Sentinel>(inode);
   weak = s;
-  // Kept until the file is closed: the client has it mapped before the manager knows of the mapping.
-  kept_sentinels_.push_back(s);
+  // Kept until the file is closed: the client has it mapped before the manager knows of the mapping. (A mapping that is handed
+  // over may be of a file that is closed: it keeps its own.)
+  if (std::any_of(files_.begin(), files_.end(), [&](auto& o) { return o.second->inode && o.second->inode->ino == inode->ino; }))
+    kept_sentinels_.push_back(s);
   return s;
 }
 

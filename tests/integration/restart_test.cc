@@ -129,6 +129,39 @@ TEST_CASE("unlinked files that are open survive the manager; those of dead clien
   p.leave();
 }
 
+TEST_CASE("an unlinked file that is only mapped goes with its last mapping, also at another manager", "[restart]") {
+  Pair p;
+  p.b->kill(SIGKILL);
+  p.a->ok("close f");
+  p.a->ok("unlink /f");
+  p.r.restart();
+  p.a->ok("check m 0 1048576 17");
+  p.a->ok("unmap m");
+  CHECK(soon([&] { return p.r.statfs().blocks_used == 0; }));
+  p.leave();
+}
+
+TEST_CASE("a touch behind the end waits while there is no manager: the file may have grown when the next one answers", "[restart]") {
+  Pair p;
+  p.a->ok("map f n 0 4194304");
+  CHECK(p.a->cmd("load n 2097152") == "sigbus");
+  for (const bool grows : {false, true}) {
+    p.a->stop();
+    p.r.restart();
+    if (grows) p.b->ok("truncate f 4194304");
+    p.a->kill(SIGCONT);
+    CHECK(soon([&] { return p.a->cmd("load n 2097152") == (grows ? "0" : "sigbus"); }));
+  }
+  p.r.kill();
+  p.a->ok("async 1 load n 3145728");
+  p.a->ok("async 2 load n 4194303");
+  CHECK(p.a->cmd("poll 1") == "pending");
+  p.r.start();
+  CHECK(p.a->cmd("wait 1") == "0");
+  CHECK(p.a->cmd("wait 2") == "0");
+  p.leave();
+}
+
 TEST_CASE("a file unlinked in the grace period is there for a client that comes late", "[restart]") {
   Pair p;
   p.a->stop();
