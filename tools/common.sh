@@ -6,7 +6,7 @@ cd "$root"
 jobs=${PMFS_JOBS:-$(nproc)}
 
 packages=(libpmem2-dev libpmem-dev libpmemobj-dev libboost-dev catch2 libcli11-dev libfmt-dev libspdlog-dev
-  nlohmann-json3-dev libbenchmark-dev cmake ninja-build g++ pkg-config clang python3
+  nlohmann-json3-dev libbenchmark-dev libfuse3-dev fuse3 cmake ninja-build g++ pkg-config clang python3
   spin gcc)
 
 say() { printf '\n=== %s\n' "$*"; }

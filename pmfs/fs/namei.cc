@@ -169,13 +169,26 @@ void MountedVolume::link(std::string_view from, std::string_view to, FollowLast 
 
 void MountedVolume::rmdir(std::string_view path, const Credentials& who) {
   PathWalk::Place p = last_name(*store_, path);
-  unlinked(store_->rmdir(p.dir, p.name, who));
+  rmdir(p.dir, p.name, who);
+}
+
+void MountedVolume::rmdir(Ino dir, std::string_view name, const Credentials& who) {
+  unlinked(store_->rmdir(dir, name, who));
+}
+
+void MountedVolume::unlink(Ino dir, std::string_view name, const Credentials& who) {
+  unlinked(store_->unlink(dir, name, who));
+}
+
+void MountedVolume::rename(Ino from_dir, std::string_view from, Ino to_dir, std::string_view to, uint32_t flags,
+                           const Credentials& who) {
+  if (auto replaced = store_->rename(from_dir, from, to_dir, to, flags, who)) unlinked(*replaced);
 }
 
 void MountedVolume::unlink(std::string_view path, const Credentials& who) {
   PathWalk::Place p = last_name(*store_, path);
   want_directory(*store_, p, path);
-  unlinked(store_->unlink(p.dir, p.name, who));
+  unlink(p.dir, p.name, who);
 }
 
 void MountedVolume::rename(std::string_view from, std::string_view to, uint32_t flags, const Credentials& who) {
@@ -183,14 +196,23 @@ void MountedVolume::rename(std::string_view from, std::string_view to, uint32_t 
   want_directory(*store_, f, from);
   if (t.must_be_dir && !S_ISDIR(store_->getattr(store_->lookup(f.dir, f.name)).mode))
     fail(ENOTDIR, "'{}': not a directory", to);
-  if (auto replaced = store_->rename(f.dir, f.name, t.dir, t.name, flags, who)) unlinked(*replaced);
+  rename(f.dir, f.name, t.dir, t.name, flags, who);
 }
 
 // The last link is gone: whoever has the file open or mapped keeps it; the last put() removes it (evict looks at
 // the link count). Taking and giving back a reference makes that happen at once where nobody has it.
 void MountedVolume::unlinked(const meta::Unlinked& u) {
   if (!u.last_link) return;
-  if (!S_ISREG(u.mode)) return store_->free_inode(u.ino);  // nobody has it open
+  if (!S_ISREG(u.mode)) {
+    {
+      MutexLock l(pins_mutex_);
+      if (auto pin = pins_.find(to_u64(u.ino)); pin != pins_.end()) {
+        pin->second.nameless = true;
+        return;
+      }
+    }
+    return store_->free_inode(u.ino);
+  }
   try {
     auto inode = inodes_.get(u.ino);
     inodes_.put(*inode);
@@ -198,6 +220,23 @@ void MountedVolume::unlinked(const meta::Unlinked& u) {
     // Whoever had it open gave it back just now and has freed it; its number may mean something else already.
     if (e.err() != ENOENT && e.err() != EISDIR && e.err() != ELOOP) throw;
   }
+}
+
+void MountedVolume::pin(Ino ino) {
+  MutexLock l(pins_mutex_);
+  ++pins_[to_u64(ino)].count;
+}
+
+void MountedVolume::unpin(Ino ino) {
+  {
+    MutexLock l(pins_mutex_);
+    const auto pin = pins_.find(to_u64(ino));
+    if (--pin->second.count != 0) return;
+    const bool nameless = pin->second.nameless;
+    pins_.erase(pin);
+    if (!nameless) return;
+  }
+  store_->free_inode(ino);
 }
 
 std::vector<meta::DirEntry> MountedVolume::list(std::string_view path, uint64_t cookie, size_t max) {

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 
 #include "pmfs/base/stats.h"
 #include "pmfs/base/unique_fd.h"
@@ -85,6 +86,10 @@ class MountedVolume {
   void rmdir(std::string_view path, const Credentials& who = {});
   void unlink(std::string_view path, const Credentials& who = {});
   void rename(std::string_view from, std::string_view to, uint32_t flags = 0, const Credentials& who = {});
+  // The same of a name in a directory, for who walks by himself.
+  void unlink(Ino dir, std::string_view name, const Credentials& who);
+  void rmdir(Ino dir, std::string_view name, const Credentials& who);
+  void rename(Ino from_dir, std::string_view from, Ino to_dir, std::string_view to, uint32_t flags, const Credentials& who);
   std::vector<meta::DirEntry> list(std::string_view path, uint64_t cookie, size_t max);
   meta::InodeAttr stat(std::string_view path, FollowLast last = FollowLast::kYes);
   Ino lookup(std::string_view path, FollowLast last = FollowLast::kYes);
@@ -100,6 +105,10 @@ class MountedVolume {
   void ref(Inode& i) { inodes_.ref(i); }
   void put(Inode& i) { inodes_.put(i); }
   std::shared_ptr<Inode> peek(Ino ino) { return inodes_.peek(ino); }
+  // The same for directories and symbolic links: while it is pinned the number means what it means now, though its
+  // last name go. To be sure what that is, look the name up once more after the pin. Counted.
+  void pin(Ino ino);
+  void unpin(Ino ino);
   meta::InodeAttr getattr(Inode& i);
 
   // --- data (io.cc). The buffers are the manager's, never memory that a client mapped from a file.
@@ -228,6 +237,12 @@ class MountedVolume {
   std::atomic<uint64_t> times_freed_{0};
   std::unique_ptr<ClientLocks> locks_;
   std::atomic<bool> in_grace_{false};
+  struct Pin {
+    uint64_t count = 0;
+    bool nameless = false;  // to be freed with the last pin
+  };
+  Mutex pins_mutex_{LockRank::kLeaf, "volume pins"};
+  std::unordered_map<uint64_t, Pin> pins_ GUARDED_BY(pins_mutex_);
   Mutex strangers_mutex_{LockRank::kLeaf, "volume strangers"};
   std::vector<uint64_t> strangers_ GUARDED_BY(strangers_mutex_);  // their bytes of `locks_`
   Mutex stuck_mutex_{LockRank::kLeaf, "volume stuck"};

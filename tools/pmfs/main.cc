@@ -73,6 +73,7 @@ int run(int argc, char** argv) {
   add_mkfs(app, c);
   add_fsck(app, c);
   add_serve(app, c);
+  add_mount(app, c);
   add_files(app, c);
   add_names(app, c);
   add_quota(app, c);

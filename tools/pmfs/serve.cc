@@ -12,30 +12,23 @@
 #include <unistd.h>
 
 #include <fmt/format.h>
+#include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include "pmfs/base/error.h"
 #include "pmfs/base/pause.h"
+#include "pmfs/base/unique_fd.h"
 #include "pmfs/exclusion/scheme.h"
 #include "pmfs/server/hand_over.h"
 #include "pmfs/server/server.h"
+#include "tools/pmfs/serve.h"
 #include "tools/pmfs/target.h"
 
 namespace pmfs::cli {
 namespace {
 
 constexpr unsigned kBrokenJitter = 200;
-
-struct Options {
-  server::ServerOptions server;
-  std::string dir, socket_mode = "0600";
-  int ready_fd = -1;
-  bool takeover = false;
-  double takeover_timeout = 30;
-  std::optional<unsigned> jitter;
-  bool verbose = false;
-};
 
 std::atomic<int> g_signal{0};
 std::atomic<server::Server*> g_server{nullptr};
@@ -103,16 +96,29 @@ void tell_ready(int fd) {
   if (fd > 2) ::close(fd);
 }
 
-void serve(const Context& c, Options& o) {
+void serve(const Context& c, ServeOptions& o) {
   if (o.server.exclusion == "list") return list_schemes(c);
   if (o.dir.empty()) throw UsageError("serve: no volume is named; write pmfs serve DIR");
+  run_manager(o);
+}
+
+// Who started us need not wait for an end of file from us.
+void leave_terminal() {
+  const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (const int fd : {0, 1, 2}) ::dup2(null.get(), fd);
+}
+
+}  // namespace
+
+void run_manager(ServeOptions& o) {
   o.server.volume = o.dir;
   o.server.socket_mode = parse_mode(o.socket_mode);
   if (o.ready_fd >= 0 && ::fcntl(o.ready_fd, F_GETFD) < 0) {
     throw UsageError(fmt::format("--ready-fd {}: is not an open file descriptor; open it in the shell, as {}>file",
                                  o.ready_fd, o.ready_fd));
   }
-  auto log = spdlog::stderr_color_mt("pmfs");
+  auto log = o.log.empty() ? spdlog::stderr_color_mt("pmfs") : spdlog::basic_logger_mt("pmfs", o.log);
+  log->flush_on(spdlog::level::info);
   log->set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ pmfs[%P]: %v");
   log->set_level(o.verbose ? spdlog::level::debug : spdlog::level::info);
   spdlog::set_default_logger(log);
@@ -134,7 +140,13 @@ void serve(const Context& c, Options& o) {
     spdlog::info("{}: served; {}, exclusion {}, {} pagers, {} workers, {} since the last mount", o.dir,
                  human_size(v.region().blocks() * kBlockSize), v.scheme().name, o.server.pagers, o.server.workers,
                  v.superblock().was_clean ? "a clean stop" : "a crash, repaired,");
+    std::unique_ptr<fuse::Mount> mount;
+    if (!o.mount.dir.empty()) {
+      mount = std::make_unique<fuse::Mount>(v, o.mount, [&s] { s.request_stop(); });
+      spdlog::info("{}: mounted on {}", o.dir, o.mount.dir);
+    }
     if (o.ready_fd >= 0) tell_ready(o.ready_fd);
+    if (!o.log.empty()) leave_terminal();
     s.wait();
     g_server.store(nullptr);
     if (s.handed_over()) {
@@ -149,10 +161,8 @@ void serve(const Context& c, Options& o) {
   spdlog::shutdown();
 }
 
-}  // namespace
-
 void add_serve(CLI::App& app, Context& c) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<ServeOptions>();
   CLI::App* cmd = add_command(
       app, c, "serve", "Serve a volume to its clients, in the foreground, until SIGTERM or pmfs shutdown",
       "  pmfs serve /dev/shm/vol\n"
@@ -176,6 +186,8 @@ void add_serve(CLI::App& app, Context& c) {
   cmd->add_option("--grace", o->server.grace_seconds,
                   "seconds for which the clients of a manager that died may come back to their unlinked files")
       ->check(CLI::Range(0.0, 86400.0))->capture_default_str();
+  cmd->add_option("--mount", o->mount.dir, "mount the volume there too, until it is unmounted; see pmfs mount");
+  cmd->add_option("--mount-option", o->mount.options, "of that mount, as in pmfs mount -o");
   cmd->add_option("--socket-mode", o->socket_mode, "who may connect, and so reach every file's data")
       ->capture_default_str();
   cmd->add_flag("--torture-allow-broken", o->server.allow_broken, "accept schemes that are broken on purpose");

@@ -59,6 +59,7 @@ bool grow_offline(const std::string& dir, uint64_t bytes);  // mkfs.cc. False: s
 void add_grow(CLI::App& app, Context& c);    // grow.cc
 void add_fsck(CLI::App& app, Context& c);    // fsck.cc
 void add_serve(CLI::App& app, Context& c);   // serve.cc
+void add_mount(CLI::App& app, Context& c);   // mount.cc: mount umount
 void add_files(CLI::App& app, Context& c);   // files.cc: ls stat truncate punch rm mkdir rmdir mv
 void add_names(CLI::App& app, Context& c);   // names.cc: ln clone readlink chmod chown and extended attributes
 void add_quota(CLI::App& app, Context& c);   // quota.cc: quota project

@@ -1,0 +1,85 @@
+#include "pmfs/fuse/mount.h"
+
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include <cstring>
+
+#include "pmfs/fuse/ops.h"
+
+namespace pmfs::fuse {
+
+namespace {
+
+static_assert(to_u64(kRootIno) == FUSE_ROOT_ID);
+
+const fuse_lowlevel_ops& operations() {
+  static const fuse_lowlevel_ops ops = [] {
+    fuse_lowlevel_ops o{};
+    add_name_ops(o);
+    add_directory_ops(o);
+    add_attr_ops(o);
+    add_data_ops(o);
+    return o;
+  }();
+  return ops;
+}
+
+// A manager that was killed leaves its mount behind: every call there says ENOTCONN.
+void check_place(const std::string& dir) {
+  struct stat st {};
+  int err = ::stat(dir.c_str(), &st) == 0 ? 0 : errno;
+  if (err == ENOTCONN && ::umount2(dir.c_str(), MNT_DETACH) == 0) err = ::stat(dir.c_str(), &st) == 0 ? 0 : errno;
+  if (err == ENOTCONN) fail(EBUSY, "{}: a mount whose manager is gone is still there; fusermount3 -u {}", dir, dir);
+  if (err != 0) fail(err, "{}: {}; a volume is mounted on a directory that is there", dir, std::strerror(err));
+  if (!S_ISDIR(st.st_mode)) fail(ENOTDIR, "{}: is not a directory; a volume is mounted on one", dir);
+}
+
+struct Args {
+  fuse_args a = FUSE_ARGS_INIT(0, nullptr);
+  ~Args() { fuse_opt_free_args(&a); }
+  void add(const std::string& s) {
+    if (fuse_opt_add_arg(&a, s.c_str()) != 0) throw std::bad_alloc();
+  }
+};
+
+}  // namespace
+
+Mount::Mount(MountedVolume& volume, const MountOptions& o, std::function<void()> on_end)
+    : volume_(volume), options_(o), nodes_(volume), on_end_(std::move(on_end)) {
+  check_place(o.dir);
+  Args args;
+  args.add("pmfs");
+  args.add("-o");
+  args.add("default_permissions,subtype=pmfs,fsname=" + volume.dir().string());
+  for (const std::string& option : o.options) {
+    args.add("-o");
+    args.add(option);
+  }
+  session_ = fuse_session_new(&args.a, &operations(), sizeof operations(), this);
+  if (session_ == nullptr) fail(EINVAL, "{}: libfuse does not take these mount options", o.dir);
+  if (fuse_session_mount(session_, o.dir.c_str()) != 0) {
+    const int err = errno != 0 ? errno : EIO;
+    fuse_session_destroy(session_);
+    fail(err, "{}: can't be mounted; without root that needs fusermount3 and read access to /dev/fuse", o.dir);
+  }
+  loop_ = std::thread([this] { loop(); });
+}
+
+void Mount::loop() {
+  fuse_loop_config* config = fuse_loop_cfg_create();
+  fuse_loop_cfg_set_max_threads(config, options_.threads);
+  fuse_session_loop_mt(session_, config);
+  fuse_loop_cfg_destroy(config);
+  if (!stopping_.load()) on_end_();
+}
+
+Mount::~Mount() {
+  stopping_.store(true);
+  fuse_session_exit(session_);
+  fuse_session_unmount(session_);  // ends the loop, which sleeps in a read of the device
+  loop_.join();
+  fuse_session_destroy(session_);
+}
+
+}  // namespace pmfs::fuse

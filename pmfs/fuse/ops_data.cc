@@ -1,0 +1,117 @@
+// FUSE: data. Every read and write is of the blocks themselves.
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <sys/stat.h>
+
+#include <vector>
+
+#include "pmfs/fuse/ops.h"
+
+namespace pmfs::fuse {
+
+namespace {
+
+void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+  answer(req, [&](Mount& m) {
+    const InodeRef file = m.nodes().file(Ino{ino});
+    if ((fi->flags & O_TRUNC) && (fi->flags & O_ACCMODE) != O_RDONLY) m.volume().truncate(*file, 0);
+    fi->direct_io = 1;
+    fuse_reply_open(req, fi);
+  });
+}
+
+void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) {
+  answer(req, [&](Mount& m) {
+    thread_local std::vector<std::byte> buffer;
+    if (buffer.size() < size) buffer.resize(size);
+    const size_t n = m.volume().read(*m.nodes().file(Ino{ino}), {buffer.data(), size}, static_cast<uint64_t>(offset));
+    fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), n);
+  });
+}
+
+// A write by anybody but root takes the setuid bit, and the setgid bit where it means a program's (file_remove_privs).
+void drop_privileges(Mount& m, Ino ino, const meta::Credentials& by) {
+  if (by.privileged()) return;
+  const uint32_t mode = m.volume().store().getattr(ino).mode;
+  uint32_t kept = mode & ~uint32_t{S_ISUID};
+  if (mode & S_IXGRP) kept &= ~uint32_t{S_ISGID};
+  if (kept == mode) return;
+  meta::AttrChange c;
+  c.mode = kept & 07777;
+  m.volume().store().set_attr(ino, c, meta::Credentials{});
+}
+
+void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t offset, fuse_file_info* fi) {
+  answer(req, [&](Mount& m) {
+    const InodeRef file = m.nodes().file(Ino{ino});
+    const std::span<const std::byte> in(reinterpret_cast<const std::byte*>(data), size);
+    drop_privileges(m, Ino{ino}, who(req));
+    size_t n = size;
+    if (fi->flags & O_APPEND) {  // the kernel's idea of the end may be old
+      m.volume().append(*file, in);
+    } else {
+      n = m.volume().write(*file, in, static_cast<uint64_t>(offset));
+    }
+    if (fi->flags & (O_SYNC | O_DSYNC)) m.volume().fsync(*file);
+    fuse_reply_write(req, n);
+  });
+}
+
+void fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
+  answer(req, [&](Mount& m) {
+    m.volume().fsync(*m.nodes().file(Ino{ino}));
+    fuse_reply_err(req, 0);
+  });
+}
+
+void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, fuse_file_info*) {
+  answer(req, [&](Mount& m) {
+    MountedVolume& v = m.volume();
+    const InodeRef f = m.nodes().file(Ino{ino});
+    const auto at = static_cast<uint64_t>(offset), n = static_cast<uint64_t>(length);
+    const bool keep = mode & FALLOC_FL_KEEP_SIZE;
+    switch (mode & ~FALLOC_FL_KEEP_SIZE) {
+      case 0: v.preallocate(*f, at, n, keep); break;
+      case FALLOC_FL_PUNCH_HOLE: v.punch(*f, at, n); break;
+      case FALLOC_FL_ZERO_RANGE:
+        if (!keep) v.preallocate(*f, at, n, false);
+        v.zero_range(*f, at, n);
+        break;
+      default:  // the kernel does not send collapse and insert range through FUSE
+        fail(EOPNOTSUPP, "inode {}: fallocate mode {:#x} is not supported", ino, mode);
+    }
+    fuse_reply_err(req, 0);
+  });
+}
+
+void copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*, fuse_ino_t to, off_t to_offset,
+                     fuse_file_info*, size_t length, int) {
+  answer(req, [&](Mount& m) {
+    const InodeRef source = m.nodes().file(Ino{from}), target = m.nodes().file(Ino{to});
+    drop_privileges(m, Ino{to}, who(req));
+    fuse_reply_write(req, m.volume().copy_range(*source, static_cast<uint64_t>(from_offset), *target,
+                                                static_cast<uint64_t>(to_offset), length));
+  });
+}
+
+void lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) {
+  answer(req, [&](Mount& m) {
+    if (whence != SEEK_DATA && whence != SEEK_HOLE) fail(EINVAL, "inode {}: seek {} is the kernel's", ino, whence);
+    const auto what = whence == SEEK_DATA ? MountedVolume::Seek::kData : MountedVolume::Seek::kHole;
+    fuse_reply_lseek(req, static_cast<off_t>(m.volume().seek(*m.nodes().file(Ino{ino}), static_cast<uint64_t>(offset), what)));
+  });
+}
+
+}  // namespace
+
+void add_data_ops(fuse_lowlevel_ops& ops) {
+  ops.open = open;
+  ops.read = read;
+  ops.write = write;
+  ops.fsync = fsync;
+  ops.fallocate = fallocate;
+  ops.copy_file_range = copy_file_range;
+  ops.lseek = lseek;
+}
+
+}  // namespace pmfs::fuse

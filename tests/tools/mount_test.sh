@@ -1,0 +1,153 @@
+#!/bin/bash
+# A volume mounted through FUSE, as its user meets it: ordinary programs, native clients beside them, a manager that is
+# killed. Needs root (it mounts) and /dev/fuse.
+#
+#   mount_test.sh BIN_DIR        (the directory that has pmfs)
+set -eu
+
+bin=$(cd "$1" && pwd)
+work=$(mktemp -d /dev/shm/pmfs-mount-XXXXXX)
+vol=$work/vol
+mnt=$work/mnt
+
+cleanup() {
+  umount -l "$mnt" 2>/dev/null || true
+  rm -rf "$work"
+}
+trap cleanup EXIT
+
+die() {
+  echo "FAILED: $*" >&2
+  [ ! -s "$vol/manager.log" ] || tail -20 "$vol/manager.log" >&2
+  exit 1
+}
+step() { echo "- $*"; }
+pmfs() { timeout 60 "$bin/pmfs" "$@"; }
+manager() { sed -n 's/^.*pmfs\[\([0-9]*\)\]: .*mounted on.*/\1/p' "$vol/manager.log" | tail -1; }
+clean() { pmfs fsck "$vol" >"$work/fsck" || die "fsck: $(cat "$work/fsck")"; }
+refuses() {  # WORDS COMMAND...: fails and says so
+  local words=$1
+  shift
+  if "$@" >"$work/out" 2>&1; then die "succeeded: $*"; fi
+  grep -qi "$words" "$work/out" || die "$*: does not say '$words': $(cat "$work/out")"
+}
+
+[ "$(id -u)" = 0 ] || die "needs root"
+[ -c /dev/fuse ] || die "needs /dev/fuse"
+mkdir "$mnt"
+pmfs mkfs "$vol" --size 128M >/dev/null
+
+step "refusals"
+refuses "No such file" pmfs mount "$vol" "$work/nowhere"
+refuses "not a directory" pmfs mount "$vol" "$vol/data"
+refuses "no pmfs volume is mounted" pmfs umount "$mnt"
+
+step "mount, names, data, attributes"
+pmfs mount "$vol" "$mnt"
+grep -q "^$vol $mnt fuse.pmfs " /proc/self/mounts || die "not mounted"
+refuses "in use\|busy\|served" pmfs mount "$vol" "$mnt"
+cd "$mnt"
+echo hello >a
+mkdir d
+mv a d/b
+ln d/b d/c
+ln -s b d/s
+[ "$(cat d/s)" = hello ] || die "through a link: $(cat d/s)"
+[ "$(stat -c '%h %s' d/c)" = "2 6" ] || die "stat: $(stat -c '%h %s' d/c)"
+refuses "not empty" rmdir d
+chmod 640 d/b
+touch -d '2001-02-03 04:05:06.123456789 UTC' d/b
+[ "$(TZ=UTC stat -c '%a %y' d/b)" = "640 2001-02-03 04:05:06.123456789 +0000" ] || die "attributes: $(stat d/b)"
+[ "$(ls -a d | tr '\n' ' ')" = ". .. b c s " ] || die "ls: $(ls -a d)"
+echo more >>d/b
+[ "$(cat d/c)" = $'hello\nmore' ] || die "append: $(cat d/c)"
+python3 - <<'PY' || die "system calls"
+import errno, fcntl, mmap, os
+os.setxattr("d/b", "user.colour", b"red")
+assert os.getxattr("d/b", "user.colour") == b"red" and os.listxattr("d/b") == ["user.colour"]
+os.removexattr("d/b", "user.colour")
+f = os.open("sparse", os.O_RDWR | os.O_CREAT)
+os.pwrite(f, b"x" * 4096, 1 << 40)
+assert os.lseek(f, 0, os.SEEK_DATA) == 1 << 40 and os.lseek(f, 1 << 40, os.SEEK_HOLE) == (1 << 40) + 4096
+g = os.open("copy", os.O_RDWR | os.O_CREAT)
+assert os.copy_file_range(f, g, 4096, 1 << 40, 10) == 4096
+assert os.pread(g, 5000, 0) == b"\0" * 10 + b"x" * 4096
+fcntl.lockf(g, fcntl.LOCK_EX)
+try:
+    mmap.mmap(g, 4096)
+    raise SystemExit("a shared mmap was not refused")
+except OSError as e:
+    assert e.errno == errno.ENODEV, e
+os.unlink("copy")                      # open and nameless
+assert os.pread(g, 1, 10) == b"x" and os.fstat(g).st_nlink == 0
+os.posix_fallocate(g, 0, 1 << 20)
+assert os.fstat(g).st_blocks >= 2048
+try:
+    os.mkfifo("fifo")
+    raise SystemExit("a FIFO was made")
+except OSError as e:
+    assert e.errno == errno.EPERM, e
+os.mkdir("many")
+names = {f"n{i:05}" for i in range(3000)}
+for n in names:
+    open(f"many/{n}", "w").close()
+assert set(os.listdir("many")) == names
+PY
+fallocate -z -o 0 -l 8192 sparse
+refuses "not supported" fallocate -c -o 0 -l 4096 sparse
+rm -rf many
+
+step "a tree in, compared, and out again"
+cp -a /usr/include/linux tree
+diff -r /usr/include/linux tree || die "the copy differs"
+rm -rf tree
+
+step "permissions are the kernel's"
+cd /
+umount "$mnt"  # not ours: the manager ends by itself
+for _ in $(seq 200); do pmfs mount "$vol" "$mnt" -o allow_other 2>"$work/err" && break; sleep 0.05; done
+grep -q "^$vol $mnt " /proc/self/mounts || die "not mounted again: $(cat "$work/err")"
+chmod 755 "$work"
+cd "$mnt"
+chmod 755 .
+echo secret >mine
+chmod 600 mine
+refuses "Permission denied" setpriv --reuid 65534 --regid 65534 --clear-groups cat "$mnt/mine"
+mkdir -m 777 all
+setpriv --reuid 65534 --regid 65534 --clear-groups sh -c "echo x >$mnt/all/theirs"
+[ "$(stat -c %u:%g all/theirs)" = 65534:65534 ] || die "owner: $(stat -c %u:%g all/theirs)"
+chmod 4777 all/theirs
+setpriv --reuid 65534 --regid 65534 --clear-groups sh -c "echo y >>$mnt/all/theirs"
+[ "$(stat -c %a all/theirs)" = 777 ] || die "a write left the setuid bit: $(stat -c %a all/theirs)"
+
+step "native clients see the same bytes at once"
+echo native >"$work/native"
+pmfs cp "$work/native" "$vol:/all/native" >/dev/null
+[ "$(cat all/native)" = native ] || die "a native file is not there"
+echo longer-by-fuse >all/native
+pmfs cp "$vol:/all/native" "$work/back" >/dev/null
+[ "$(cat "$work/back")" = longer-by-fuse ] || die "a native client reads: $(cat "$work/back")"
+pmfs truncate "$vol:/all/native" --size 6
+[ "$(stat -c %s all/native)" = 6 ] || die "the size is cached: $(stat -c %s all/native)"
+pmfs rm "$vol:/all/native"
+[ ! -e all/native ] || die "a removed name is cached"
+
+step "umount waits for what is open"
+exec 7<mine
+refuses "busy" pmfs umount "$mnt"
+exec 7<&-
+cd /
+pmfs umount "$mnt"
+clean
+
+step "a manager that is killed: errors, no hangs; mounted again at once"
+pmfs mount "$vol" "$mnt"
+echo kept >"$mnt/kept"
+kill -KILL "$(manager)"
+for _ in $(seq 100); do kill -0 "$(manager)" 2>/dev/null || break; sleep 0.05; done
+refuses "not connected\|aborted" timeout 20 ls "$mnt"
+pmfs mount "$vol" "$mnt"
+[ "$(cat "$mnt/kept")" = kept ] || die "after the crash: $(cat "$mnt/kept")"
+pmfs umount "$mnt"
+clean
+echo ok

@@ -1,0 +1,27 @@
+// The manager in this process, for `pmfs serve` and `pmfs mount`.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "pmfs/fuse/mount.h"
+#include "pmfs/server/server.h"
+
+namespace pmfs::cli {
+
+struct ServeOptions {
+  server::ServerOptions server;
+  fuse::MountOptions mount;  // dir empty: not mounted
+  std::string dir, socket_mode = "0600";
+  int ready_fd = -1;
+  bool takeover = false;
+  double takeover_timeout = 30;
+  std::optional<unsigned> jitter;
+  bool verbose = false;
+  std::string log;  // a file, appended to; empty: standard error
+};
+
+// Until it is told to stop, or unmounted. Throws UsageError, Error.
+void run_manager(ServeOptions& o);
+
+}  // namespace pmfs::cli
