@@ -52,6 +52,22 @@ std::string pmem2_text() { return pmem2_errormsg(); }
 // Address space, not memory: what the region can grow to without a new mapping, which would move its addresses.
 uint64_t room_for(uint64_t blocks) { return std::max(kLeastRoom, blocks * kTimesAsLarge); }
 
+pmem2_map* map_block(int fd, const std::string& path) {
+  pmem2_source* source = nullptr;
+  pmem2_config* config = nullptr;
+  pmem2_map* map = nullptr;
+  int rc = pmem2_source_from_fd(&source, fd);
+  if (rc == 0) rc = pmem2_config_new(&config);
+  if (rc == 0) rc = pmem2_config_set_required_store_granularity(config, PMEM2_GRANULARITY_CACHE_LINE);
+  if (rc == 0) rc = pmem2_config_set_length(config, kBlockSize);
+  if (rc == 0) rc = pmem2_map_new(&map, config, source);
+  const std::string text = rc == 0 ? "" : pmem2_text();
+  if (config) pmem2_config_delete(&config);
+  if (source) pmem2_source_delete(&source);
+  if (rc != 0) fail(EIO, "region {}: libpmem2 can't map it: {}", path, text);
+  return map;
+}
+
 }  // namespace
 
 void create_shmem_region(const std::filesystem::path& path, uint64_t blocks, bool reserve) {
@@ -110,46 +126,29 @@ ShmemRegion::ShmemRegion(UniqueFd fd, const std::filesystem::path& path, uint64_
   // libpmem2 would ask for msync on tmpfs (page granularity); the region is volatile anyway, so CPU cache
   // lines are the unit, and granularity() says that it was forced.
   ::setenv("PMEM2_FORCE_GRANULARITY", "CACHE_LINE", 1);
-  pmem2_vm_reservation* reservation = nullptr;
-  if (pmem2_vm_reservation_new(&reservation, nullptr, room_ << kBlockShift) != 0)
-    fail(ENOMEM, "region {}: no address space for it: {}", path_, pmem2_text());
-  reservation_.reset(reservation);
-  map_to(blocks);
-  base_ = static_cast<std::byte*>(pmem2_vm_reservation_get_address(reservation));
-  flush_ = pmem2_get_flush_fn(maps_.front().get());
-  drain_ = pmem2_get_drain_fn(maps_.front().get());
-  memcpy_ = pmem2_get_memcpy_fn(maps_.front().get());
-  memset_ = pmem2_get_memset_fn(maps_.front().get());
+  first_.reset(map_block(fd_.get(), path_));
+  flush_ = pmem2_get_flush_fn(first_.get());
+  drain_ = pmem2_get_drain_fn(first_.get());
+  memcpy_ = pmem2_get_memcpy_fn(first_.get());
+  memset_ = pmem2_get_memset_fn(first_.get());
+  // Mapped beyond the file's end, which nobody touches; when the file grows the pages are there. libpmem2 has no such
+  // mapping, and its reservations leave 1 GiB of addresses behind (1.12); its functions go by the CPU and the granularity.
+  void* p = ::mmap(nullptr, room_ << kBlockShift, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd_.get(), 0);
+  if (p == MAP_FAILED) fail(errno, "region {}: can't map it: {}", path_, std::strerror(errno));
+  base_ = static_cast<std::byte*>(p);
+  // Huge folios would make a punch split them; the tmpfs mount may say so, the region must not.
+  ::madvise(base_, room_ << kBlockShift, MADV_NOHUGEPAGE);
   void* s = ::mmap(nullptr, room_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (s == MAP_FAILED) fail(ENOMEM, "region {}: no memory for the block states", path_);
+  if (s == MAP_FAILED) {
+    ::munmap(base_, room_ << kBlockShift);
+    fail(ENOMEM, "region {}: no memory for the block states", path_);
+  }
   state_ = static_cast<std::atomic<uint8_t>*>(s);  // zero pages: kInitial
 }
 
-ShmemRegion::~ShmemRegion() { ::munmap(state_, room_); }
-
-// Maps what the file has up to `blocks` and is not mapped yet, behind what is.
-void ShmemRegion::map_to(uint64_t blocks) {
-  if (blocks <= mapped_) return;
-  const size_t bytes = (blocks - mapped_) << kBlockShift, offset = mapped_ << kBlockShift;
-  maps_.reserve(maps_.size() + 1);
-  pmem2_source* source = nullptr;
-  pmem2_config* config = nullptr;
-  pmem2_map* map = nullptr;
-  int rc = pmem2_source_from_fd(&source, fd_.get());
-  if (rc == 0) rc = pmem2_config_new(&config);
-  if (rc == 0) rc = pmem2_config_set_required_store_granularity(config, PMEM2_GRANULARITY_CACHE_LINE);
-  if (rc == 0) rc = pmem2_config_set_offset(config, offset);
-  if (rc == 0) rc = pmem2_config_set_length(config, bytes);
-  if (rc == 0) rc = pmem2_config_set_vm_reservation(config, reservation_.get(), offset);
-  if (rc == 0) rc = pmem2_map_new(&map, config, source);
-  const std::string text = rc == 0 ? "" : pmem2_text();
-  if (config) pmem2_config_delete(&config);
-  if (source) pmem2_source_delete(&source);
-  if (rc != 0) fail(EIO, "region {}: libpmem2 can't map it: {}", path_, text);
-  maps_.emplace_back(map);
-  mapped_ = blocks;
-  // Huge folios would make a punch split them; the tmpfs mount may say so, the region must not.
-  ::madvise(pmem2_map_get_address(map), bytes, MADV_NOHUGEPAGE);
+ShmemRegion::~ShmemRegion() {
+  ::munmap(state_, room_);
+  ::munmap(base_, room_ << kBlockShift);
 }
 
 void ShmemRegion::grow(uint64_t blocks, bool reserve) {
@@ -165,12 +164,6 @@ void ShmemRegion::grow(uint64_t blocks, bool reserve) {
   if (err != 0)
     fail(err == ENOMEM ? ENOSPC : err, "region {}: can't grow to {} MiB: {}; free space on the tmpfs, or ask for less",
          path_, blocks >> 8, std::strerror(err));
-  try {
-    map_to(blocks);
-  } catch (...) {
-    sys().ftruncate(fd_.get(), old << kBlockShift);
-    throw;
-  }
   blocks_.store(blocks, std::memory_order_release);
 }
 

@@ -5,7 +5,6 @@
 #include <atomic>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include <libpmem2.h>
 
@@ -50,13 +49,8 @@ class ShmemRegion final : public Region {
   using FillPage = std::array<uint64_t, kFillBlocks * kBlockSize / 8>;
 
   enum State : uint8_t { kInitial = 0, kUnknown, kAbsent, kZeroed, kOwned, kCanaried };
-  struct Delete {
-    void operator()(pmem2_map* m) const { pmem2_map_delete(&m); }
-    void operator()(pmem2_vm_reservation* r) const { pmem2_vm_reservation_delete(&r); }
-  };
   State state(Pfn p) const;
   void set_state(Extent e, State s);
-  void map_to(uint64_t blocks);
   void punch(Extent e);
   void fill(Extent e, const FillPage& page);
   void check_canary(Pfn p);
@@ -67,9 +61,10 @@ class ShmemRegion final : public Region {
   const uint64_t room_;
   const bool may_be_huge_;
   const RegionOptions options_;
-  std::unique_ptr<pmem2_vm_reservation, Delete> reservation_;   // room_ blocks: growing does not move what is mapped
-  std::vector<std::unique_ptr<pmem2_map, Delete>> maps_;        // side by side from its beginning; written by grow() only
-  uint64_t mapped_ = 0;                                         // blocks of all maps_; not less than blocks_
+  struct Delete {
+    void operator()(pmem2_map* m) const { pmem2_map_delete(&m); }
+  };
+  std::unique_ptr<pmem2_map, Delete> first_;  // of the first block: whom the functions below belong to
   std::byte* base_ = nullptr;
   std::atomic<uint8_t>* state_ = nullptr;
   pmem2_flush_fn flush_ = nullptr;
