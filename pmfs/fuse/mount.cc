@@ -20,6 +20,7 @@ const fuse_lowlevel_ops& operations() {
     add_directory_ops(o);
     add_attr_ops(o);
     add_data_ops(o);
+    add_ioctl_op(o);
     return o;
   }();
   return ops;

@@ -41,5 +41,6 @@ void add_name_ops(fuse_lowlevel_ops& ops);       // ops_names.cc
 void add_directory_ops(fuse_lowlevel_ops& ops);  // ops_directory.cc
 void add_attr_ops(fuse_lowlevel_ops& ops);       // ops_attr.cc
 void add_data_ops(fuse_lowlevel_ops& ops);       // ops_data.cc
+void add_ioctl_op(fuse_lowlevel_ops& ops);       // ioctl.cc
 
 }  // namespace pmfs::fuse
