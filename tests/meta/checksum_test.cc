@@ -136,7 +136,7 @@ TEST_CASE("values and targets have checksums too") {
   PoolImage image(s.path);
   SECTION("the value of an attribute") {
     auto* x = image.at(persistent_ptr<XattrMedia>{image.at(image.inode(s.f).xattrs.root)->records[0].a});
-    SECTION("beside its name") { x->bytes[x->name_bytes + 20] ^= std::byte{1}; }
+    SECTION("beside its name") { *(reinterpret_cast<std::byte*>(x) + offsetof(XattrMedia, bytes) + x->name_bytes + 20) ^= std::byte{1}; }
     SECTION("its rest") { image.at(x->more)->bytes[9] ^= std::byte{1}; }
     auto v = Store::open(s.path);
     check_eio(inode(s.f) + ": the value of attribute user.a", [&] { v->get_xattr(s.f, "user.a", kRoot); });
