@@ -1,7 +1,10 @@
 #include "pmfs/fuse/mount.h"
 
+#include <pthread.h>
+#include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -13,9 +16,14 @@ namespace {
 
 static_assert(to_u64(kRootIno) == FUSE_ROOT_ID);
 
+// What libfuse does not ask for by itself: set-id bits are ours to take away, and a directory's lookups need not wait for
+// each other.
+void init(void*, fuse_conn_info* c) { c->want |= c->capable & (FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_PARALLEL_DIROPS); }
+
 const fuse_lowlevel_ops& operations() {
   static const fuse_lowlevel_ops ops = [] {
     fuse_lowlevel_ops o{};
+    o.init = init;
     add_name_ops(o);
     add_directory_ops(o);
     add_attr_ops(o);
@@ -36,6 +44,16 @@ void check_place(const std::string& dir) {
   if (!S_ISDIR(st.st_mode)) fail(ENOTDIR, "{}: is not a directory; a volume is mounted on one", dir);
 }
 
+// libfuse's loop waits for a semaphore until a signal makes it look whether it should end.
+constexpr int kWakeSignal = SIGUSR1;
+
+void handle_wake_signal() {
+  struct sigaction sa {};
+  sa.sa_handler = [](int) {};
+  sigemptyset(&sa.sa_mask);
+  sigaction(kWakeSignal, &sa, nullptr);
+}
+
 struct Args {
   fuse_args a = FUSE_ARGS_INIT(0, nullptr);
   ~Args() { fuse_opt_free_args(&a); }
@@ -47,13 +65,13 @@ struct Args {
 }  // namespace
 
 Mount::Mount(MountedVolume& volume, const MountOptions& o, std::function<void()> on_end)
-    : volume_(volume), options_(o), nodes_(volume), on_end_(std::move(on_end)) {
+    : volume_(volume), options_(parse(o)), nodes_(volume), on_end_(std::move(on_end)) {
   check_place(o.dir);
   Args args;
   args.add("pmfs");
   args.add("-o");
   args.add("default_permissions,subtype=pmfs,fsname=" + volume.dir().string());
-  for (const std::string& option : o.options) {
+  for (const std::string& option : options_.fuse) {
     args.add("-o");
     args.add(option);
   }
@@ -64,6 +82,7 @@ Mount::Mount(MountedVolume& volume, const MountOptions& o, std::function<void()>
     fuse_session_destroy(session_);
     fail(err, "{}: can't be mounted; without root that needs fusermount3 and read access to /dev/fuse", o.dir);
   }
+  handle_wake_signal();
   loop_ = std::thread([this] { loop(); });
 }
 
@@ -72,14 +91,20 @@ void Mount::loop() {
   fuse_loop_cfg_set_max_threads(config, options_.threads);
   fuse_session_loop_mt(session_, config);
   fuse_loop_cfg_destroy(config);
+  loop_done_.store(true);
   if (!stopping_.load()) on_end_();
 }
 
 Mount::~Mount() {
   stopping_.store(true);
   fuse_session_exit(session_);
-  fuse_session_unmount(session_);  // ends the loop, which sleeps in a read of the device
+  // Again and again: one that comes between the loop's look and its wait would be lost.
+  while (!loop_done_.load()) {
+    pthread_kill(loop_.native_handle(), kWakeSignal);
+    ::usleep(1000);
+  }
   loop_.join();
+  fuse_session_unmount(session_);  // not before: it closes the descriptor that the loop reads
   fuse_session_destroy(session_);
 }
 

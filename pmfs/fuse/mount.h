@@ -9,27 +9,22 @@
 #include <functional>
 #include <string>
 #include <thread>
-#include <vector>
 
+#include "pmfs/fuse/mount_options.h"
 #include "pmfs/fuse/node_table.h"
 
 struct fuse_session;
 
 namespace pmfs::fuse {
 
-struct MountOptions {
-  std::string dir;                   // where; an empty directory, as a rule
-  std::vector<std::string> options;  // mount options for libfuse and the kernel: "allow_other", "ro", ...
-  unsigned threads = 4;
-};
-
 class Mount {
  public:
   // Mounts and serves. A place where a manager that died is still mounted is unmounted first. Throws Error: ENOENT,
-  // ENOTDIR; EINVAL: an option nobody knows; EPERM, EIO: what libfuse could not do is said on stderr by itself.
+  // ENOTDIR; EINVAL: an option nobody knows (see mount_options.h); EPERM, EIO: what libfuse could not do is said on stderr by itself.
   // `on_end` is called by a thread of the mount's when it is gone by somebody else's hand (umount).
   Mount(MountedVolume& volume, const MountOptions& o, std::function<void()> on_end);
-  ~Mount();  // unmounts (lazily where it is busy) and waits for the requests under way
+  // Waits for the requests under way and unmounts, busy or not: what is open there says ENOTCONN from now on.
+  ~Mount();
   Mount(const Mount&) = delete;
   Mount& operator=(const Mount&) = delete;
 
@@ -39,10 +34,10 @@ class Mount {
  private:
   void loop();
   MountedVolume& volume_;
-  const MountOptions options_;
+  const ParsedOptions options_;
   NodeTable nodes_;
   const std::function<void()> on_end_;
-  std::atomic<bool> stopping_{false};
+  std::atomic<bool> stopping_{false}, loop_done_{false};
   fuse_session* session_ = nullptr;
   std::thread loop_;
 };

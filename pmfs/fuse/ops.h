@@ -17,6 +17,11 @@ inline meta::Credentials who(fuse_req_t req) {
   return {c->uid, c->gid};
 }
 
+// Before data change. The kernel would do it by itself for some calls, but not for a direct write.
+inline void drop_privileges(fuse_req_t req, Mount& m, Ino ino) {
+  m.volume().store().drop_privileges(ino, !who(req).privileged());
+}
+
 // f(Mount&) answers the request or throws.
 template <class F>
 void answer(fuse_req_t req, F&& f) {

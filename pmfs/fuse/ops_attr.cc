@@ -30,7 +30,11 @@ void getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
 // space, then nothing else is done.
 void setattr(fuse_req_t req, fuse_ino_t ino, struct stat* want, int what, fuse_file_info*) {
   answer(req, [&](Mount& m) {
-    if (what & FUSE_SET_ATTR_SIZE) m.volume().truncate(*m.nodes().file(Ino{ino}), static_cast<uint64_t>(want->st_size));
+    if (what & FUSE_SET_ATTR_SIZE) {
+      const InodeRef file = m.nodes().file(Ino{ino});
+      drop_privileges(req, m, Ino{ino});
+      m.volume().truncate(*file, static_cast<uint64_t>(want->st_size));
+    }
     meta::AttrChange c;
     if (what & FUSE_SET_ATTR_MODE) c.mode = want->st_mode & 07777;
     if (what & FUSE_SET_ATTR_UID) c.uid = want->st_uid;
@@ -61,10 +65,11 @@ void statfs(fuse_req_t req, fuse_ino_t) {
   });
 }
 
+// The kernel has checked who may (xattr_permission, cap_inode_setxattr), with groups and capabilities that we don't know.
 void setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, size_t size, int flags) {
   answer(req, [&](Mount& m) {
     const std::span<const std::byte> bytes(reinterpret_cast<const std::byte*>(value), size);
-    m.volume().store().set_xattr(Ino{ino}, name, bytes, static_cast<uint32_t>(flags), who(req));
+    m.volume().store().set_xattr(Ino{ino}, name, bytes, static_cast<uint32_t>(flags), meta::Credentials{});
     fuse_reply_err(req, 0);
   });
 }
@@ -82,7 +87,7 @@ void reply_bytes(fuse_req_t req, const char* data, size_t bytes, size_t size) {
 
 void getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
   answer(req, [&](Mount& m) {
-    const auto value = m.volume().store().get_xattr(Ino{ino}, name, who(req));
+    const auto value = m.volume().store().get_xattr(Ino{ino}, name, meta::Credentials{});
     reply_bytes(req, reinterpret_cast<const char*>(value.data()), value.size(), size);
   });
 }
@@ -97,7 +102,7 @@ void listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
 
 void removexattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
   answer(req, [&](Mount& m) {
-    m.volume().store().remove_xattr(Ino{ino}, name, who(req));
+    m.volume().store().remove_xattr(Ino{ino}, name, meta::Credentials{});
     fuse_reply_err(req, 0);
   });
 }

@@ -1,7 +1,6 @@
 // FUSE: data. Every read and write is of the blocks themselves.
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <sys/stat.h>
 
 #include <vector>
 
@@ -14,7 +13,10 @@ namespace {
 void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   answer(req, [&](Mount& m) {
     const InodeRef file = m.nodes().file(Ino{ino});
-    if ((fi->flags & O_TRUNC) && (fi->flags & O_ACCMODE) != O_RDONLY) m.volume().truncate(*file, 0);
+    if ((fi->flags & O_TRUNC) && (fi->flags & O_ACCMODE) != O_RDONLY) {
+      drop_privileges(req, m, Ino{ino});
+      m.volume().truncate(*file, 0);
+    }
     fi->direct_io = 1;
     fuse_reply_open(req, fi);
   });
@@ -29,23 +31,11 @@ void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_i
   });
 }
 
-// A write by anybody but root takes the setuid bit, and the setgid bit where it means a program's (file_remove_privs).
-void drop_privileges(Mount& m, Ino ino, const meta::Credentials& by) {
-  if (by.privileged()) return;
-  const uint32_t mode = m.volume().store().getattr(ino).mode;
-  uint32_t kept = mode & ~uint32_t{S_ISUID};
-  if (mode & S_IXGRP) kept &= ~uint32_t{S_ISGID};
-  if (kept == mode) return;
-  meta::AttrChange c;
-  c.mode = kept & 07777;
-  m.volume().store().set_attr(ino, c, meta::Credentials{});
-}
-
 void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t offset, fuse_file_info* fi) {
   answer(req, [&](Mount& m) {
     const InodeRef file = m.nodes().file(Ino{ino});
     const std::span<const std::byte> in(reinterpret_cast<const std::byte*>(data), size);
-    drop_privileges(m, Ino{ino}, who(req));
+    drop_privileges(req, m, Ino{ino});
     size_t n = size;
     if (fi->flags & O_APPEND) {  // the kernel's idea of the end may be old
       m.volume().append(*file, in);
@@ -70,6 +60,7 @@ void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len
     const InodeRef f = m.nodes().file(Ino{ino});
     const auto at = static_cast<uint64_t>(offset), n = static_cast<uint64_t>(length);
     const bool keep = mode & FALLOC_FL_KEEP_SIZE;
+    drop_privileges(req, m, Ino{ino});
     switch (mode & ~FALLOC_FL_KEEP_SIZE) {
       case 0: v.preallocate(*f, at, n, keep); break;
       case FALLOC_FL_PUNCH_HOLE: v.punch(*f, at, n); break;
@@ -77,7 +68,7 @@ void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len
         if (!keep) v.preallocate(*f, at, n, false);
         v.zero_range(*f, at, n);
         break;
-      default:  // the kernel does not send collapse and insert range through FUSE
+      default:  // the kernel sends no collapse and no insert range through FUSE
         fail(EOPNOTSUPP, "inode {}: fallocate mode {:#x} is not supported", ino, mode);
     }
     fuse_reply_err(req, 0);
@@ -88,7 +79,7 @@ void copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_fi
                      fuse_file_info*, size_t length, int) {
   answer(req, [&](Mount& m) {
     const InodeRef source = m.nodes().file(Ino{from}), target = m.nodes().file(Ino{to});
-    drop_privileges(m, Ino{to}, who(req));
+    drop_privileges(req, m, Ino{to});
     fuse_reply_write(req, m.volume().copy_range(*source, static_cast<uint64_t>(from_offset), *target,
                                                 static_cast<uint64_t>(to_offset), length));
   });

@@ -171,6 +171,9 @@ class Store {
   void set_mode(Ino ino, uint32_t mode, uint32_t uid, uint32_t gid) {
     set_attr(ino, {mode, uid, gid, {}, {}}, Credentials{});
   }
+  // What a write takes from a program: its file capabilities, and with `set_ids` (the writer may not keep them) the bits
+  // that run it as its owner or group. False: it had nothing of the kind. Source: fs/attr.c setattr_should_drop_suidgid.
+  virtual bool drop_privileges(Ino ino, bool set_ids) = 0;
   virtual void set_times(Ino ino, int64_t atime_ns, int64_t mtime_ns) = 0;  // INT64_MIN: leave; ctime = now
   // Sets the size upwards only (writes that extend, truncate up); touches no extent.
   virtual void grow_size(Ino ino, uint64_t size) = 0;

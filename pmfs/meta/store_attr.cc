@@ -65,6 +65,32 @@ void StoreImpl::set_attr(Ino ino, const AttrChange& c, const Credentials& who) {
   });
 }
 
+bool StoreImpl::drop_privileges(Ino ino, bool set_ids) {
+  constexpr std::string_view kCapability = "security.capability";
+  auto without = [&](const InodeMedia* i) {
+    uint32_t mode = i->mode;
+    if (!set_ids || !S_ISREG(mode)) return mode;
+    return mode & ~(uint32_t{S_ISUID} | ((mode & S_IXGRP) != 0 ? uint32_t{S_ISGID} : 0));
+  };
+  {  // as good as always there is nothing to do
+    ReaderLock l(meta_mu_);
+    InodeMedia* i = inodes_.get(ino);
+    if (without(i) == i->mode && (i->xattr_list_bytes == 0 || !Xattrs(m_, i).has(kCapability))) return false;
+  }
+  WriterLock l(meta_mu_);
+  InodeMedia* i = inodes_.get(ino);
+  Xattrs xattrs(m_, i);
+  const bool capable = xattrs.has(kCapability);
+  // Crash before: all of its privileges. After: none.
+  run(Kind::kNeeded, [&] {
+    snapshot_inode(i);
+    i->mode = without(i);
+    if (capable) xattrs.erase(kCapability);
+    i->ctime_ns = now_ns();
+  });
+  return true;
+}
+
 void StoreImpl::set_times(Ino ino, int64_t atime_ns, int64_t mtime_ns) {
   WriterLock l(meta_mu_);
   InodeMedia* i = inodes_.get(ino);

@@ -38,6 +38,7 @@ class StoreImpl final : public Store {
 
   InodeAttr getattr(Ino ino) override;
   void set_attr(Ino ino, const AttrChange& change, const Credentials& who) override;
+  bool drop_privileges(Ino ino, bool set_ids) override;
   void set_times(Ino ino, int64_t atime_ns, int64_t mtime_ns) override;
   void grow_size(Ino ino, uint64_t size) override;
   std::vector<Ino> orphans() override;

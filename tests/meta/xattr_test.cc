@@ -148,6 +148,26 @@ TEST_CASE("an attribute that doesn't fit the pool is ENOSPC and changes nothing;
   v->set_xattr(g, "user.again", bytes(60000), 0, kRoot);
 }
 
+TEST_CASE("a write takes a program's privileges, and nothing else") {
+  Volume v;
+  Ino f = v->create(kRootIno, "f", 06751, kAnn), d = v->mkdir(kRootIno, "d", 02755, kAnn);
+  CHECK_FALSE(v->drop_privileges(f, false));  // root's own write keeps the bits
+  v->set_xattr(f, "security.capability", bytes(20), 0, kRoot);
+  v->set_xattr(f, "user.a", bytes(20), 0, kRoot);
+  CHECK(v->drop_privileges(f, false));
+  CHECK(v->getattr(f).mode == (S_IFREG | 06751));
+  CHECK(v->list_xattrs(f, kRoot) == std::vector<std::string>{"user.a"});
+  CHECK(v->drop_privileges(f, true));
+  CHECK(v->getattr(f).mode == (S_IFREG | 0751));
+  CHECK_FALSE(v->drop_privileges(f, true));
+  v->set_attr(f, {02741, {}, {}, {}, {}}, kRoot);  // no group execute: mandatory locking once, not a program's
+  CHECK_FALSE(v->drop_privileges(f, true));
+  CHECK_FALSE(v->drop_privileges(d, true));
+  v.reopen();
+  CHECK(v->getattr(f).mode == (S_IFREG | 02741));
+  CHECK(v->check().empty());
+}
+
 TEST_CASE("check finds a damaged attribute") {
   TempDir d;
   Store::format(d / "meta", {1000, 1, false});

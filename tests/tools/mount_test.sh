@@ -6,6 +6,7 @@
 set -eu
 
 bin=$(cd "$1" && pwd)
+operations=$(cd "$(dirname "$0")/../fuse" && pwd)/operations.py
 work=$(mktemp -d /dev/shm/pmfs-mount-XXXXXX)
 vol=$work/vol
 mnt=$work/mnt
@@ -25,6 +26,13 @@ step() { echo "- $*"; }
 pmfs() { timeout 60 "$bin/pmfs" "$@"; }
 manager() { sed -n 's/^.*pmfs\[\([0-9]*\)\]: .*mounted on.*/\1/p' "$vol/manager.log" | tail -1; }
 clean() { pmfs fsck "$vol" >"$work/fsck" || die "fsck: $(cat "$work/fsck")"; }
+ends() {  # PID, within 10 s
+  for _ in $(seq 200); do
+    kill -0 "$1" 2>/dev/null || return 0
+    sleep 0.05
+  done
+  die "process $1 goes on"
+}
 refuses() {  # WORDS COMMAND...: fails and says so
   local words=$1
   shift
@@ -120,6 +128,23 @@ chmod 4777 all/theirs
 setpriv --reuid 65534 --regid 65534 --clear-groups sh -c "echo y >>$mnt/all/theirs"
 [ "$(stat -c %a all/theirs)" = 777 ] || die "a write left the setuid bit: $(stat -c %a all/theirs)"
 
+step "system calls, one by one; the same on tmpfs, to see that the checks are right"
+for where in "$mnt/calls fuse" "$work/calls tmpfs"; do
+  mkdir -m 1777 "${where% *}"
+  timeout 100 python3 "$operations" ${where} >"$work/out" 2>&1 || die "operations on $where: $(cat "$work/out")"
+done
+
+step "locks are of the mount: a bind mount's too"
+mkdir "$work/bound"
+mount --bind "$mnt" "$work/bound"
+exec 7<mine 8<"$work/bound/mine"
+flock -x 7
+if flock -n -x 8; then die "two at once have an exclusive lock"; fi
+exec 7<&-
+flock -n -x 8 || die "a lock outlives its descriptor"
+exec 8<&-
+umount "$work/bound"
+
 step "native clients see the same bytes at once"
 echo native >"$work/native"
 pmfs cp "$work/native" "$vol:/all/native" >/dev/null
@@ -138,6 +163,35 @@ refuses "busy" pmfs umount "$mnt"
 exec 7<&-
 cd /
 pmfs umount "$mnt"
+clean
+
+step "options"
+refuses "max_threads" pmfs mount "$vol" "$mnt" -o max_threads=none
+refuses "writeback_cache" pmfs mount "$vol" "$mnt" -o ro,writeback_cache
+refuses "unknown option" pmfs mount "$vol" "$mnt" -o no_such_option
+pmfs mount "$vol" "$mnt" -o defaults,ro,noexec,nofail,max_threads=2
+grep -q "^$vol $mnt fuse.pmfs ro,.*noexec.*default_permissions" /proc/self/mounts || die "options: $(grep " $mnt " /proc/self/mounts)"
+refuses "Read-only" touch "$mnt/mine"
+pmfs umount "$mnt"
+
+step "a lazy umount: what is open goes on, then the manager ends"
+pmfs mount "$vol" "$mnt"
+exec 7<"$mnt/mine" 8>>"$mnt/mine"
+pmfs umount --lazy "$mnt"
+[ ! -e "$mnt/mine" ] || die "still mounted"
+echo again >&8
+[ "$(cat <&7 | tail -1)" = again ] || die "an open file does not go on"
+exec 7<&- 8>&-
+ends "$(manager)"
+clean
+
+step "SIGTERM ends the manager, whatever is open; that says so"
+pmfs mount "$vol" "$mnt"
+exec 7<"$mnt/mine"
+kill -TERM "$(manager)"
+ends "$(manager)"
+refuses "not connected\|aborted" timeout 20 cat <&7
+exec 7<&-
 clean
 
 step "a manager that is killed: errors, no hangs; mounted again at once"

@@ -80,25 +80,26 @@ std::string mounted_volume(const std::string& dir) {
   return found;
 }
 
-void umount(const std::string& where, double timeout) {
+void umount(const std::string& where, bool lazy, double timeout) {
   std::error_code e;
   const std::string dir = std::filesystem::absolute(where, e).lexically_normal();
   const std::string volume = mounted_volume(dir);
   if (volume.empty()) fail(EINVAL, "{}: no pmfs volume is mounted there", dir);
-  if (::umount2(dir.c_str(), 0) != 0) {
+  if (::umount2(dir.c_str(), lazy ? MNT_DETACH : 0) != 0) {
     if (errno != EPERM) {
-      fail(errno, "{}: {}{}", dir, std::strerror(errno), errno == EBUSY ? "; close what is open there and leave it" : "");
+      fail(errno, "{}: {}{}", dir, std::strerror(errno), errno == EBUSY ? "; close what is open there and leave it, or unmount lazily (-l)" : "");
     }
     const pid_t pid = ::fork();
     if (pid < 0) sys_fail("umount: fork");
     if (pid == 0) {
-      ::execlp("fusermount3", "fusermount3", "-u", dir.c_str(), nullptr);
+      ::execlp("fusermount3", "fusermount3", lazy ? "-uz" : "-u", dir.c_str(), nullptr);
       ::_exit(127);
     }
     int status = 0;
     ::waitpid(pid, &status, 0);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) fail(EPERM, "{}: fusermount3 could not unmount it", dir);
   }
+  if (lazy) return;
   // The manager unmounts the volume then: when this returns it can be served again.
   for (double waited = 0;; waited += 0.02) {
     try {
@@ -126,7 +127,7 @@ void add_mount(CLI::App& app, Context& c) {
       [m] { mount(*m); });
   cmd->add_option("VOLUME", m->serve.dir, "directory of the volume")->required();
   cmd->add_option("DIR", m->serve.mount.dir, "where")->required();
-  cmd->add_option("-o", m->serve.mount.options, "mount options: ro, allow_other, nosuid, nodev, noexec, ...");
+  cmd->add_option("-o", m->serve.mount.options, "mount options: ro, allow_other, nosuid, nodev, noexec, max_threads=N, ...");
   cmd->add_flag("-f,--foreground", m->foreground, "stay in the foreground, and log to standard error");
   cmd->add_option("--log", m->log, "where the background process logs to; default: VOLUME/manager.log");
   cmd->add_option("--threads", m->serve.mount.threads, "that answer the kernel")->check(CLI::Range(1, 64))->capture_default_str();
@@ -135,12 +136,14 @@ void add_mount(CLI::App& app, Context& c) {
 
   struct Umount {
     std::string dir;
+    bool lazy = false;
     double timeout = 30;
   };
   auto u = std::make_shared<Umount>();
   CLI::App* un = add_command(app, c, "umount", "Unmount a volume, and wait until its manager has ended",
-                             "  pmfs umount /mnt\n", [u] { umount(u->dir, u->timeout); });
+                             "  pmfs umount /mnt\n", [u] { umount(u->dir, u->lazy, u->timeout); });
   un->add_option("DIR", u->dir, "where it is mounted")->required();
+  un->add_flag("-l,--lazy", u->lazy, "now, though files are open: the manager ends when they are closed; don't wait for it");
   un->add_option("--timeout", u->timeout, "seconds to wait for the manager")->check(CLI::Range(0.0, 3600.0))->capture_default_str();
 }
 
