@@ -22,6 +22,7 @@
 #include "pmfs/exclusion/scheme.h"
 #include "pmfs/server/hand_over.h"
 #include "pmfs/server/server.h"
+#include "tools/pmfs/notify.h"
 #include "tools/pmfs/serve.h"
 #include "tools/pmfs/target.h"
 
@@ -146,6 +147,7 @@ void run_manager(ServeOptions& o) {
       spdlog::info("{}: mounted on {}", o.dir, o.mount.dir);
     }
     if (o.ready_fd >= 0) tell_ready(o.ready_fd);
+    tell_systemd("READY=1");
     if (!o.log.empty()) leave_terminal();
     s.wait();
     g_server.store(nullptr);
@@ -154,6 +156,7 @@ void run_manager(ServeOptions& o) {
       spdlog::shutdown();
       ::_exit(0);  // as if killed: the clients must find their sessions as they are
     }
+    tell_systemd("STOPPING=1");
     const int sig = g_signal.load();
     spdlog::info("{}: stopping, {}", o.dir, sig != 0 ? fmt::format("signal {}", sig) : "asked by a client");
   }
