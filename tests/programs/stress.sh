@@ -38,7 +38,6 @@ if [ -n "$long" ]; then
   stress iomix --iomix-bytes 64m
   stress link
   stress lockofd
-  stress metamix
   stress open
   stress readahead --readahead-bytes 32m
   stress symlink
