@@ -110,14 +110,14 @@ class Rebuilder {
         snapshot_all(i);
         auto saved = v_.inodes.find(n);
         if (saved == v_.inodes.end()) {
-          *i = InodeMedia{};
+          overwrite(i, {});
           i->ino = n;
           i->generation = (v_.mount_epoch & 0xffffff) << 32;  // larger than any that the number had
           i->list_next = t.free;
           t.free = n;
           continue;
         }
-        *i = saved->second.media;
+        overwrite(i, saved->second.media);
         i->ino = n;
         i->map = i->xattrs = Tree{};
         i->target = {};

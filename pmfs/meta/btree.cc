@@ -13,7 +13,10 @@ constexpr size_t kHeader = offsetof(Node, records);
 void snapshot_header(Node* n) { transaction::snapshot(reinterpret_cast<std::byte*>(n), kHeader); }
 
 // After each change of a node; the header is snapshotted. Not at the end of the transaction, as it may free the node.
-void seal(const pool_base& pop, Node* n) { n->checksum = checksum_of(*n, pop.pptr(n).off); }
+void seal(const pool_base& pop, Node* n) {
+  const uint64_t off = pop.pptr(n).off;
+  reseal(off, &n->checksum, checksum_of(*n, off));
+}
 
 template <class E>
 void insert_at(const pool_base& pop, Node* n, E* array, size_t pos, const E& e) {

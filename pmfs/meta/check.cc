@@ -58,6 +58,7 @@ class Checker {
     check_bitmap();
     check_ballast();
     check_block_map();
+    if (findings_.empty()) check_seals();
     return std::move(findings_);
   }
 
@@ -345,6 +346,42 @@ class Checker {
       return;
     }
     if (n != m_.root->ballast_count) add("ballast: {} objects, but {} counted", n, m_.root->ballast_count.get());
+  }
+
+  // All is as its checksum says, and nothing contradicts anything. Still an object may be one that was valid earlier.
+  void check_seals() {
+    uint64_t sum = 0;
+    auto tree = [&](const Tree& t) {
+      if (t.root) sum += seals_below(t.root);
+    };
+    for (uint64_t n = 1; n < refs_.size(); ++n) {
+      const InodeMedia* i = s_.inodes_.slot(n);
+      sum += seal_weight(m_.pop.pptr(i).off, i->checksum);
+      if (i->state == InodeMedia::kFree) continue;
+      tree(i->map);
+      tree(i->xattrs);
+    }
+    tree(m_.root->shared);
+    tree(m_.root->quotas);
+    BTree(m_.pop, &m_.root->quotas, 0).visit(0, [&](const Record& r) {
+      sum += seal_weight(r.a, m_.pop.direct(persistent_ptr<QuotaMedia>{r.a})->checksum);
+      return true;
+    });
+    for (auto b = m_.root->deferred_head.get(); b; b = m_.pop.direct(b)->next) {
+      const DeferredMedia* d = m_.pop.direct(b);
+      sum += seal_weight(b.off, d->checksum);
+      const DeferredEntry* entries = &d->entry[0];
+      for (uint64_t k = 0; k < d->count; ++k)
+        if (entries[k].b == DeferredEntry::kSubtree) sum += seals_below({entries[k].a});
+    }
+    if (sum != m_.root->seals)
+      add("the sum of all checksums is not the root object's: something is as it was earlier, nobody can tell what");
+  }
+  uint64_t seals_below(persistent_ptr<Node> p) const {
+    const Node* n = m_.pop.direct(p);
+    uint64_t sum = seal_weight(p.off, n->checksum);
+    for (size_t k = 0; n->level > 0 && k < n->count; ++k) sum += seals_below(n->branches[k].child);
+    return sum;
   }
 
   // What the allocator believes, against the media.

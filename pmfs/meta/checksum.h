@@ -1,6 +1,6 @@
 // What the checksums on the media cover. Each is over the object's bytes but for the sum itself, and over its place
 // (the offset in the pool; of an inode: its number), so that an object that was written to the wrong place doesn't match
-// either. An old version of a whole object at its own place does: fsck finds that by what contradicts it.
+// either. An old version of a whole object at its own place does: the sum of all checksums, in the root, tells fsck of that.
 #pragma once
 
 #include <cstddef>
@@ -38,8 +38,14 @@ inline uint32_t checksum_of(const DeferredMedia& b, uint64_t off) {
   return crc32c(&b.entry, b.count * sizeof(DeferredEntry), c);
 }
 
-inline uint64_t checksum_of(const QuotaMedia& q, uint64_t off) {
+inline uint32_t checksum_of(const QuotaMedia& q, uint64_t off) {
   return crc32c(&q, offsetof(QuotaMedia, checksum), static_cast<uint32_t>(off));
+}
+
+// In a transaction that has snapshotted it: an object's new checksum, and what that makes of the sum of all.
+inline void reseal(uint64_t off, uint32_t* checksum, uint32_t sum) {
+  transaction::resealed(off, *checksum, sum);
+  *checksum = sum;
 }
 
 }  // namespace pmfs::meta

@@ -16,7 +16,10 @@ size_t bytes_for(size_t entries) { return offsetof(DeferredMedia, entry) + entri
 void snapshot_header(DeferredMedia* b) {
   transaction::snapshot(reinterpret_cast<std::byte*>(b), offsetof(DeferredMedia, entry));
 }
-void seal(const pool_base& pop, DeferredMedia* b) { b->checksum = checksum_of(*b, pop.pptr(b).off); }
+void seal(const pool_base& pop, DeferredMedia* b) {
+  const uint64_t off = pop.pptr(b).off;
+  reseal(off, &b->checksum, checksum_of(*b, off));
+}
 
 DeferredEntry* entries_of(DeferredMedia* b) { return &b->entry[0]; }
 const DeferredEntry* entries_of(const DeferredMedia* b) { return &b->entry[0]; }

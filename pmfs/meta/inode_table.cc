@@ -91,8 +91,8 @@ Ino InodeTable::allocate(uint32_t mode, uint32_t uid, uint32_t gid) {
   }
   t.used += 1;
   snapshot_all(i);
-  uint64_t generation = i->generation + 1;
-  *i = InodeMedia{};
+  const uint64_t generation = i->generation + 1;
+  overwrite(i, {});
   i->ino = n;
   i->generation = generation;
   i->state = InodeMedia::kLive;

@@ -39,14 +39,20 @@ class InodeTable {
 // the transaction commits.
 inline void snapshot_bytes(InodeMedia* i, size_t bytes) {
   transaction::snapshot(reinterpret_cast<std::byte*>(i), bytes);
-  transaction::seal_later(i, [](const pool_base&, void* p) {
+  transaction::seal_later(i, [](const pool_base& pop, void* p) {
     auto* inode = static_cast<InodeMedia*>(p);
-    inode->checksum = checksum_of(*inode);
+    reseal(pop.pptr(inode).off, &inode->checksum, checksum_of(*inode));
   });
 }
 inline void snapshot_hot(InodeMedia* i) { snapshot_bytes(i, 64); }
 inline void snapshot_inode(InodeMedia* i) { snapshot_bytes(i, 128); }
 inline void snapshot_all(InodeMedia* i) { snapshot_bytes(i, sizeof(InodeMedia)); }
+// All but the checksum, which it is resealed from. After snapshot_all().
+inline void overwrite(InodeMedia* i, const InodeMedia& m) {
+  const uint32_t checksum = i->checksum;
+  *i = m;
+  i->checksum = checksum;
+}
 template <>
 void transaction::snapshot<InodeMedia>(InodeMedia*, size_t) = delete;  // would leave the checksum as it is
 

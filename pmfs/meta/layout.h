@@ -217,7 +217,7 @@ struct QuotaMedia {
   static constexpr uint64_t kType = 14;
   uint64_t blocks, inodes;              // used
   uint64_t block_limit, inode_limit;    // 0: none
-  uint64_t checksum;                    // checksum.h
+  uint32_t checksum, pad;               // checksum.h
 };
 static_assert(sizeof(QuotaMedia) == 40);
 
@@ -238,9 +238,10 @@ struct Root {
   Tree quotas;  // key: kind and id; a offset of a QuotaMedia
   p<uint64_t> growing_to;  // blocks: the region's file may be so long, but its last blocks are not the volume's yet; or 0
   uint64_t checksum;       // of all from mount_epoch on; the superblock has its own
-  uint64_t reserved[76];
+  uint64_t seals;          // sum of seal_weight() of all that has a checksum and is in use: tells an old version of an object
+  uint64_t reserved[75];
 };
 static_assert(sizeof(Root) == 1024 && offsetof(Root, mount_epoch) == 256 && offsetof(Root, inodes) == 272 &&
-              offsetof(Root, shared) == 368 && offsetof(Root, checksum) == 408 && offsetof(Root, reserved) == 416);
+              offsetof(Root, shared) == 368 && offsetof(Root, checksum) == 408 && offsetof(Root, seals) == 416);
 
 }  // namespace pmfs::meta

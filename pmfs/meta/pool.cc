@@ -1,5 +1,7 @@
 #include "pmfs/meta/pool.h"
 
+#include "pmfs/meta/hash.h"
+
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -54,6 +56,7 @@ struct Running {  // the transaction of this thread
   size_t least = 0;  // how it is to allocate
   uint64_t page_class = 0, large_class = 0;
   bool root_changed = false;  // what is always sealed
+  uint64_t seals = 0;         // what is to be added to their sum
   std::vector<std::pair<void*, pool_base::Sealer>> to_seal;
 };
 thread_local Running t_running;
@@ -173,6 +176,7 @@ void transaction::begin(pool_base& pop, const logs& l) {
   t_running.page_class = pop.page_class_;
   t_running.large_class = pop.large_class_;
   t_running.root_changed = false;
+  t_running.seals = 0;
   t_running.to_seal.clear();
   int err = pmemobj_tx_begin(pop.handle(), nullptr, TX_PARAM_NONE);
   if (err == 0 && l.snapshots != nullptr) {
@@ -195,9 +199,20 @@ void transaction::seal_later(void* object, pool_base::Sealer s) {
   t_running.to_seal.emplace_back(object, s);
 }
 
-void transaction::commit() {
+void transaction::resealed(uint64_t off, uint32_t was, uint32_t is) {
+  t_running.seals += seal_weight(off, is) - seal_weight(off, was);
+}
+
+void transaction::seal() {
   for (const auto& [object, seal] : t_running.to_seal) seal(*t_running.pop, object);
+  if (t_running.seals != 0) {
+    add_range(t_running.pop->seals_, sizeof(uint64_t));
+    *t_running.pop->seals_ += t_running.seals;
+  }
   if (t_running.root_changed) t_running.pop->always_.seal(*t_running.pop, t_running.pop->always_.base);
+}
+
+void transaction::commit() {
   pmemobj_tx_commit();
   int err = pmemobj_tx_end();
   if (err != 0) fail_tx(err);

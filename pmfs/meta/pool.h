@@ -48,6 +48,7 @@ class pool_base {
         base_(o.base_),
         looks_(std::move(o.looks_)),
         always_(o.always_),
+        seals_(o.seals_),
         last_(o.last_),
         id_(o.id_),
         page_class_(o.page_class_),
@@ -84,6 +85,8 @@ class pool_base {
   // commits.
   using Sealer = void (*)(const pool_base&, void*);
   void seal_always(void* p, size_t bytes, Sealer s) { always_ = {static_cast<std::byte*>(p), bytes, s}; }
+  // Where the sum of all seals is: a transaction that made some anew adds the difference before it commits.
+  void sum_seals(uint64_t* at) { seals_ = at; }
   uint64_t allocated_bytes() const;  // by libpmemobj's own statistics
 
  private:
@@ -100,6 +103,7 @@ class pool_base {
   std::byte* base_ = nullptr;
   std::unique_ptr<std::atomic<uint64_t>[], void (*)(void*)> looks_;
   Sealed always_;
+  uint64_t* seals_ = nullptr;
   uint64_t last_;  // no object begins behind it
   uint64_t id_ = 0;
   unsigned page_class_ = 0, large_class_ = 0;  // 0: the library's own
@@ -128,6 +132,7 @@ class transaction {
     begin(pop, l);
     try {
       f();
+      seal();
     } catch (...) {
       abort();
       throw;
@@ -144,9 +149,12 @@ class transaction {
   // Has `s` run on `object` when all of the transaction's stores are done, if it gets so far. What `s` stores to must
   // have been snapshotted, and must not be freed by the transaction. Repeats are cheap.
   static void seal_later(void* object, pool_base::Sealer s);
+  // The object at `off` has another checksum now; 0: not made yet, or freed.
+  static void resealed(uint64_t off, uint32_t was, uint32_t is);
 
  private:
   static void begin(pool_base& pop, const logs& l);
+  static void seal();
   static void commit();
   static void abort();
   static void add_range(const void* p, size_t bytes);
@@ -184,6 +192,8 @@ persistent_ptr<T> make_persistent(size_t bytes = sizeof(T)) {
 }
 template <class T>
 void delete_persistent(pool_base& pop, persistent_ptr<T> ptr) {
+  if constexpr (requires(T* t) { t->checksum; })
+    transaction::resealed(ptr.off, static_cast<uint32_t>(pop.direct(ptr)->checksum), 0);
   release(pop, ptr.off);
 }
 

@@ -7,7 +7,10 @@ namespace {
 
 const char* name_of(QuotaKind k) { return k == QuotaKind::kUser ? "user" : "project"; }
 
-void seal(const pool_base& pop, QuotaMedia* q) { q->checksum = checksum_of(*q, pop.pptr(q).off); }
+void seal(const pool_base& pop, QuotaMedia* q) {
+  const uint64_t off = pop.pptr(q).off;
+  reseal(off, &q->checksum, checksum_of(*q, off));
+}
 
 void check_limit(QuotaKind kind, uint32_t id, const char* what, uint64_t used, int64_t more, uint64_t limit) {
   if (more <= 0 || limit == 0 || used + static_cast<uint64_t>(more) <= limit) return;

@@ -40,7 +40,8 @@ SuperblockMedia make_superblock(const Geometry& g, uint64_t pool_bytes, uint32_t
 }
 
 void seal_root(Media& m) {
-  m.pop.seal_always(&m.root->mount_epoch, offsetof(Root, reserved) - offsetof(Root, mount_epoch),
+  m.pop.sum_seals(&m.root->seals);
+  m.pop.seal_always(&m.root->mount_epoch, offsetof(Root, seals) - offsetof(Root, mount_epoch),
                     [](const pool_base&, void* p) {
                       auto* root = reinterpret_cast<Root*>(static_cast<std::byte*>(p) - offsetof(Root, mount_epoch));
                       root->checksum = checksum_of(*root);

@@ -131,6 +131,43 @@ TEST_CASE("what is in the wrong place is noticed") {
   }
 }
 
+TEST_CASE("an earlier version of a whole object, valid in itself, contradicts the sum of all checksums") {
+  Sample s;
+  std::vector<std::byte> before;
+  size_t at = 0, bytes = 0;
+  auto keep = [&](auto* object, size_t n) {
+    PoolImage image(s.path);
+    auto* p = reinterpret_cast<std::byte*>(object(image));
+    at = image.offset_of(p);
+    bytes = n;
+    before.assign(p, p + n);
+  };
+  auto change = [&](auto&& f) { f(*Store::open(s.path)); };
+  SECTION("the first line of an inode, with the size") {
+    keep(+[](PoolImage& i) -> void* { return &i.inode(Ino{2}); }, 64);
+    REQUIRE(to_u64(s.f) == 2);
+    change([&](Store& v) { v.grow_size(s.f, 50000); });
+  }
+  SECTION("the extents of a file, one of which has been written since") {
+    change([&](Store& v) { v.commit_extent(s.f, {Pgoff(500), v.reserve(Pfn(9000), 4, 1).first, 4, true}, std::nullopt); });
+    keep(+[](PoolImage& i) -> void* { return i.at(i.inode(Ino{2}).map.root); }, sizeof(Node));
+    change([&](Store& v) { v.mark_written(s.f, {Pgoff(500), Pgoff(504)}, std::nullopt); });
+  }
+  SECTION("a limit") {
+    keep(+[](PoolImage& i) -> void* {
+      return i.at(persistent_ptr<QuotaMedia>{i.at(i.root().quotas.root)->records[0].a});
+    }, sizeof(QuotaMedia));
+    change([&](Store& v) { v.set_quota(QuotaKind::kUser, 3, 20, 20); });
+  }
+  SECTION("the sum itself, with all of the root that has changed") {
+    keep(+[](PoolImage& i) -> void* { return &i.root(); }, sizeof(Root));
+    change([&](Store& v) { v.grow_size(s.f, 50000); });
+  }
+  REQUIRE(Store::open(s.path)->check().empty());
+  std::memcpy(PoolImage(s.path).at(persistent_ptr<std::byte>{at}), before.data(), bytes);
+  CHECK(s.found("something is as it was earlier"));
+}
+
 TEST_CASE("values and targets have checksums too") {
   Sample s;
   PoolImage image(s.path);

@@ -47,16 +47,17 @@ class PoolImage {
       Node* n = at(root_->quotas.root);
       for (int k = 0; k < n->count; ++k)
         if (auto q = persistent_ptr<QuotaMedia>{n->records[k].a}; inside(q.off, sizeof(QuotaMedia)))
-          at(q)->checksum = checksum_of(*at(q), q.off);
+          reseal(q.off, &at(q)->checksum, checksum_of(*at(q), q.off));
     }
     if (!inside(root_->inodes.top.off, sizeof(InodePage)) || !inside(at(root_->inodes.top)->down[0].off, 4096)) return;
     for (uint64_t n = 1; n < InodeChunk::kInodes && n < root_->inodes.next; ++n) {
       InodeMedia& i = inode(Ino{n});
       seal_tree(i.map);
       seal_tree(i.xattrs);
-      i.checksum = checksum_of(i);
+      reseal(offset_of(&i), &i.checksum, checksum_of(i));
     }
   }
+  uint64_t offset_of(const void* p) const { return static_cast<uint64_t>(static_cast<const std::byte*>(p) - base_); }
   template <class T>
   T* at(persistent_ptr<T> p) {
     return reinterpret_cast<T*>(base_ + p.off);
@@ -79,7 +80,11 @@ class PoolImage {
     if (depth == 0 || !inside(p.off, kSmallLeafBytes) || at(p)->magic != Node::kMagicNode) return;
     Node* n = at(p);
     for (int k = 0; n->level > 0 && k < n->count && k < Node::kBranches; ++k) seal_node(n->branches[k].child, depth - 1);
-    n->checksum = checksum_of(*n, p.off);
+    reseal(p.off, &n->checksum, checksum_of(*n, p.off));
+  }
+  void reseal(uint64_t off, uint32_t* checksum, uint32_t sum) {
+    root_->seals += seal_weight(off, sum) - seal_weight(off, *checksum);
+    *checksum = sum;
   }
   std::byte* base_ = nullptr;
   size_t bytes_ = 0;
