@@ -135,7 +135,7 @@ def bars(path, title, ylabel, columns, rows, log=False):
 
 def lines(path, title, xlabel, ylabel, series):
     commands = (f"set logscale x\nset xlabel '{xlabel}'\nset ylabel '{ylabel}'\nset yrange [0:*]\nplot "
-                + ", ".join(f"$s{i} using 1:2 with linespoints title '{name}'" for i, name in enumerate(series)))
+                + ", ".join(f"$s{i} using 1:2 with linespoints dashtype {1 + i // 8} title '{name}'" for i, name in enumerate(series)))
     gnuplot(path, title, commands, {f"s{i}": rows for i, rows in enumerate(series.values())})
 
 
