@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <climits>
 
-#include "lib/mapping.h"
 
 namespace pmfs::c_api {
 namespace {
@@ -75,27 +74,17 @@ int pmfs_open(pmfs_volume* v, const char* path, int flags, mode_t mode) {
   });
 }
 
+int pmfs_open_inode(pmfs_volume* v, uint64_t ino, uint64_t generation, int flags) {
+  return guarded(-1, [&] {
+    if (v == nullptr) fail(EINVAL, "a null volume");
+    return fds().add(std::make_shared<pmfs::File>(v->volume.open_inode(ino, generation, flags)));
+  });
+}
+
 int pmfs_close(int fd) {
   return guarded(-1, [&] {
     auto f = fds().remove(fd);
     if (f.use_count() == 1) f->close();  // else closed when another thread's call on it ends
-    return 0;
-  });
-}
-
-void* pmfs_mmap(void*, size_t length, int prot, int flags, int fd, off_t offset) {
-  return guarded(MAP_FAILED, [&]() -> void* {
-    const int kind = flags & MAP_TYPE;
-    if ((kind != MAP_SHARED && kind != MAP_SHARED_VALIDATE) || (flags & (MAP_FIXED | MAP_ANONYMOUS)) != 0) {
-      fail(EINVAL, "only MAP_SHARED mappings at an address of the library's choice, not flags {:#x}", flags);
-    }
-    return fds().get(fd)->map(position(offset, "offset"), length, prot).release();
-  });
-}
-
-int pmfs_munmap(void* addr, size_t length) {
-  return guarded(-1, [&] {
-    pmfs::unmap_range(addr, length);
     return 0;
   });
 }

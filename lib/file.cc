@@ -6,6 +6,7 @@
 
 #include "lib/fork.h"
 #include "lib/mapping.h"
+#include "lib/pieces.h"
 #include "lib/session.h"
 #include "lib/wire.h"
 #include "pmfs/base/error.h"
@@ -98,10 +99,21 @@ void File::close() {
   session->call(make_request(proto::Op::kClose, handle));
 }
 
-Mapping File::map(uint64_t offset, size_t length, int prot) {
+Mapping File::map(uint64_t offset, size_t length, int prot) { return map_at(nullptr, 0, offset, length, prot); }
+
+Mapping File::map_at(void* addr, int flags, uint64_t offset, size_t length, int prot) {
   if (!session_) fail(EBADF, "the file is closed");
+  MapOptions o{prot, (flags_ & O_ACCMODE) == O_RDWR, {Place::kAnywhere, static_cast<std::byte*>(addr)}};
+  if ((flags & MAP_FIXED_NOREPLACE) != 0) {
+    o.place.kind = Place::kFree;
+  } else if ((flags & MAP_FIXED) != 0) {
+    o.place.kind = Place::kReplace;
+    release_range(addr, length);
+  } else if (flags != 0) {
+    fail(EINVAL, "map_at: flags {:#x}", flags);
+  }
   Mapping m;
-  m.data_ = map_file(session_, handle_, offset, length, prot);
+  m.data_ = map_file(session_, handle_, offset, length, o);
   m.size_ = length;
   m.session_ = session_;
   return m;

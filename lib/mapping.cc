@@ -12,40 +12,43 @@
 #include <vector>
 
 #include "lib/fork.h"
+#include "lib/mapping_table.h"
 #include "lib/session.h"
 #include "pmfs/base/error.h"
-#include "pmfs/base/types.h"
 
 namespace pmfs {
 namespace {
 
 constexpr uint64_t kHugeBytes = kHugeBlocks * kBlockSize;
 
-struct Record {
-  std::byte* addr;
-  size_t length;
-  uint64_t offset;
-  int prot;
-  bool placed;  // false: a fork's child could not have it back; nothing of ours is at addr
-  HeldMap* held = nullptr;
-  std::shared_ptr<Session> session;
-  std::shared_ptr<Sentinel> sentinel;
-};
+constexpr int kReserved = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
-struct Table {
-  Mutex mutex{LockRank::kSessionMaps, "mapping table"};
-  std::map<const void*, Record> by_addr GUARDED_BY(mutex);
-};
-
-Table& table() {
-  static Table* t = new Table;  // never destroyed: mappings may outlive static destruction
-  return *t;
+std::byte* reserve_at(std::byte* at, size_t length, int how) {
+  void* p = mmap(at, length, PROT_NONE, kReserved | how, -1, 0);
+  if (p == MAP_FAILED) return nullptr;
+  if (p != at) munmap(p, length);  // a kernel that takes NOREPLACE for a hint
+  return p == at ? at : nullptr;
 }
 
-size_t round_up(size_t bytes) { return (bytes + kBlockSize - 1) & ~(kBlockSize - 1); }
-
-// Address space for [offset, offset+length), congruent with the offset modulo 2 MiB so that huge entries fit.
-std::byte* reserve(uint64_t offset, size_t length) {
+// Address space for [offset, offset+length): where the caller wants it, or congruent with the offset modulo 2 MiB so that
+// huge entries fit.
+std::byte* reserve(uint64_t offset, size_t length, const Place& place) {
+  std::byte* at = nullptr;
+  switch (place.kind) {
+    case Place::kAnywhere:
+      if (place.at != nullptr && reinterpret_cast<uintptr_t>(place.at) % kBlockSize == 0)
+        at = reserve_at(place.at, length, MAP_FIXED_NOREPLACE);
+      if (at != nullptr) return at;
+      break;
+    case Place::kFree:
+      at = reserve_at(place.at, length, MAP_FIXED_NOREPLACE);
+      if (at == nullptr) fail(errno == ENOMEM || errno == EPERM ? errno : EEXIST, "{} bytes at {} are not free", length, static_cast<void*>(place.at));
+      return at;
+    case Place::kReplace:
+      at = reserve_at(place.at, length, MAP_FIXED);
+      if (at == nullptr) fail(errno, "can't map {} bytes at {}", length, static_cast<void*>(place.at));
+      return at;
+  }
   const size_t total = length + kHugeBytes;
   void* p = mmap(nullptr, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) fail(errno, "no address space for a mapping of {} bytes", length);
@@ -57,9 +60,9 @@ std::byte* reserve(uint64_t offset, size_t length) {
 }
 
 // Puts the sentinel over a reserved range. Nobody else knows the address yet, so registering afterwards is fine.
-void place_sentinel(const Session& session, const Record& r) {
+void place_sentinel(const Session& session, const Record& r, int prot) {
   // Offsets beyond what a memfd can have make mmap fail with EOVERFLOW; the manager has refused those before.
-  void* p = mmap(r.addr, r.length, r.prot, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, r.sentinel->fd.get(),
+  void* p = mmap(r.addr, r.length, prot, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, r.sentinel->fd.get(),
                  static_cast<off_t>(r.offset));
   if (p == MAP_FAILED) fail(errno, "can't map {} bytes; too many mappings (vm.max_map_count)?", r.length);
   if (madvise(r.addr, r.length, MADV_DONTFORK) != 0) fail(errno, "can't keep a mapping from child processes");
@@ -80,14 +83,31 @@ uint64_t tell_manager(Session& session, uint32_t handle, const Record& r) {
   return session.call(q).v0;
 }
 
+// A thread that touched the range while no manager was there to answer waits for one that will not know the range.
+void wake(const Session& session, const Record& r) {
+  uffdio_range range{reinterpret_cast<uintptr_t>(r.addr), r.length};
+  ioctl(session.uffd(), UFFDIO_WAKE, &range);
+}
+
+void keep_for_ever(Record&& r) {
+  static auto* kept = new std::vector<Record>;
+  MutexLock l(table().mutex);
+  kept->push_back(std::move(r));
+}
+
+}  // namespace
+
+Table& table() {
+  static Table* t = new Table;  // never destroyed: mappings may outlive static destruction
+  return *t;
+}
+
 HeldMap* hold(Session& session, const Record& r) {
   return session.holdings().maps.take({nullptr, true, r.sentinel->fd.get(), r.sentinel->ino, r.sentinel->generation, 0,
                                        reinterpret_cast<uintptr_t>(r.addr), r.offset, r.length,
                                        static_cast<uint64_t>(r.prot)});
 }
 
-// When this returns no manager posts a command for the range any more, now or later. By address: the id is another one
-// after the manager has died. Throws Error(ENOTCONN): nobody is there to be told; the mapping is as it was.
 void untell_manager(Session& session, const Record& r) {
   for (;;) {
     proto::Request q = make_request(proto::Op::kUnmap);
@@ -105,34 +125,47 @@ void drop(Session& session, const Record& r) {
   session.holdings().maps.drop(r.held);
 }
 
-// A thread that touched the range while no manager was there to answer waits for one that will not know the range.
-void wake(const Session& session, const Record& r) {
-  uffdio_range range{reinterpret_cast<uintptr_t>(r.addr), r.length};
-  ioctl(session.uffd(), UFFDIO_WAKE, &range);
+void end_mapping(Record&& r, void (*then)(const Record&)) {
+  try {
+    untell_manager(*r.session, r);
+  } catch (const Error&) {
+    // A session that is over forgets its mappings by itself.
+    if (!r.session->closed()) {
+      MutexLock l(table().mutex);
+      table().by_addr[r.addr] = std::move(r);
+      throw;
+    }
+    drop(*r.session, r);
+  }
+  // A command that was posted before the unmap must not be executed on an address that is somebody else's by then.
+  // If the agent is stuck (only with a dead manager), the range stays ours for ever.
+  if (!r.session->drain_agent()) return keep_for_ever(std::move(r));
+  then(r);
+  wake(*r.session, r);
 }
-
-void keep_for_ever(Record&& r) {
-  static auto* kept = new std::vector<Record>;
-  MutexLock l(table().mutex);
-  kept->push_back(std::move(r));
-}
-
-}  // namespace
 
 std::byte* map_file(const std::shared_ptr<Session>& session, uint32_t handle, uint64_t offset, size_t length,
-                    int prot) {
+                    const MapOptions& o) {
   if (length == 0 || offset % kBlockSize != 0) {
     fail(EINVAL, "can't map {} bytes at offset {}: the offset must be a multiple of {}", length, offset, kBlockSize);
   }
   if (offset > kMaxFileBytes || length > (uint64_t{1} << 46) || round_up(length) > kMaxFileBytes - offset + 1) {
     fail(EOVERFLOW, "can't map {} bytes at offset {}: beyond the largest file", length, offset);
   }
+  if (o.place.kind != Place::kAnywhere && reinterpret_cast<uintptr_t>(o.place.at) % kBlockSize != 0) {
+    fail(EINVAL, "can't map at {}: not a multiple of {}", static_cast<void*>(o.place.at), kBlockSize);
+  }
+  if ((o.prot & ~(PROT_READ | PROT_WRITE)) != 0) {
+    fail(EACCES, "can't map with protection {:#x}: only loads and stores", o.prot);
+  }
   ForkGate::Pass pass;
-  Record r{nullptr, round_up(length), offset, prot, true, nullptr, session, session->sentinel(handle)};
-  r.addr = reserve(offset, r.length);
+  Record r{nullptr, round_up(length), offset, o.prot, o.may_write, true, true, nullptr, session, session->sentinel(handle)};
+  r.addr = reserve(offset, r.length, o.place);
+  // An address that others may know is not to be touched before the manager knows of it.
+  const bool known = o.place.kind == Place::kReplace;
   try {
     Holdings::Pass inside(session->holdings());
-    place_sentinel(*session, r);
+    place_sentinel(*session, r, known ? PROT_NONE : r.prot);
     r.held = hold(*session, r);
   } catch (...) {
     munmap(r.addr, r.length);
@@ -154,51 +187,18 @@ std::byte* map_file(const std::shared_ptr<Session>& session, uint32_t handle, ui
     if (session->drain_agent()) munmap(r.addr, r.length);
     throw refused;
   }
-  MutexLock l(table().mutex);
-  table().by_addr[r.addr] = r;
-  return r.addr;
-}
-
-void unmap_range(const void* addr, size_t length) {
-  ForkGate::Pass pass;
-  Record r;
   {
     MutexLock l(table().mutex);
-    const auto it = table().by_addr.find(addr);
-    if (it == table().by_addr.end() || it->second.length != round_up(length)) {
-      fail(EINVAL, "{} bytes at {} are not a mapping of this library", length, addr);
-    }
-    r = std::move(it->second);
-    table().by_addr.erase(it);
+    table().by_addr[r.addr] = r;
   }
-  if (!r.placed) return;
-  try {
-    untell_manager(*r.session, r);
-  } catch (const Error&) {
-    // A session that is over forgets its mappings by itself.
-    if (!r.session->closed()) {
-      MutexLock l(table().mutex);
-      table().by_addr[r.addr] = std::move(r);
-      throw;
-    }
-    drop(*r.session, r);
-  }
-  // A command that was posted before the unmap must not be executed on an address that is somebody else's by then.
-  // If the agent is stuck (only with a dead manager), the range stays ours for ever.
-  if (!r.session->drain_agent()) return keep_for_ever(std::move(r));
-  munmap(r.addr, r.length);
-  wake(*r.session, r);
+  if (known) mprotect(r.addr, r.length, r.prot);  // the agent's VMAs, if it has placed some, have it already
+  return r.addr;
 }
 
 void reserve_inherited_ranges() NO_THREAD_SAFETY_ANALYSIS {
   for (auto& [addr, r] : table().by_addr) {
-    if (!r.placed) continue;
-    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
-    void* p = mmap(r.addr, r.length, PROT_NONE, kFlags, -1, 0);
-    if (p != r.addr) {  // an earlier fork handler took the address, or a kernel that ignores NOREPLACE
-      if (p != MAP_FAILED) munmap(p, r.length);
-      r.placed = false;
-    }
+    // Null: an earlier fork handler took the address.
+    if (r.placed) r.placed = r.fork && reserve_at(r.addr, r.length, MAP_FIXED_NOREPLACE) != nullptr;
   }
   // Nothing is the child's until it is restored. (In a child the gate is nobody's.)
   for (auto& [addr, r] : table().by_addr) {
@@ -208,6 +208,7 @@ void reserve_inherited_ranges() NO_THREAD_SAFETY_ANALYSIS {
   for (auto& [addr, r] : table().by_addr) {  // the parent's; reset once per shared object
     if (r.sentinel) r.sentinel->fd.reset();
   }
+  std::erase_if(table().by_addr, [](const auto& e) { return !e.second.fork; });
 }
 
 std::vector<uint32_t> restore_mappings(Session& session) NO_THREAD_SAFETY_ANALYSIS {
@@ -227,7 +228,7 @@ std::vector<uint32_t> restore_mappings(Session& session) NO_THREAD_SAFETY_ANALYS
   std::vector<uint32_t> handles;
   for (const proto::WireMapping& m : wire) {
     handles.push_back(m.handle);
-    const auto it = table().by_addr.find(reinterpret_cast<const void*>(m.va));
+    const auto it = table().by_addr.find(reinterpret_cast<const std::byte*>(m.va));
     if (it == table().by_addr.end() || !it->second.placed || it->second.session.get() != &session) continue;
     Record& r = it->second;
     if (r.length != m.length || r.offset != m.offset) continue;
@@ -235,7 +236,7 @@ std::vector<uint32_t> restore_mappings(Session& session) NO_THREAD_SAFETY_ANALYS
       if (!r.sentinel->fd) r.sentinel->fd = session.fetch_sentinel(m.handle);
       {
         Holdings::Pass inside(session.holdings());
-        place_sentinel(session, r);
+        place_sentinel(session, r, r.prot);
         r.held = hold(session, r);
       }
       const uint64_t id = tell_manager(session, m.handle, r);
@@ -246,7 +247,7 @@ std::vector<uint32_t> restore_mappings(Session& session) NO_THREAD_SAFETY_ANALYS
       if (r.held != nullptr) drop(session, r);
       r.held = nullptr;
       if (session.drain_agent()) {
-        mmap(r.addr, r.length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+        mmap(r.addr, r.length, PROT_NONE, kReserved | MAP_FIXED, -1, 0);
       }
     }
   }
@@ -284,10 +285,9 @@ void name_mappings(Session& session, const std::function<UniqueFd(proto::Reattac
 }
 
 void disown_mappings(Session& session) NO_THREAD_SAFETY_ANALYSIS {
-  constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
   for (auto& [addr, r] : table().by_addr) {
     if (r.session.get() != &session || !r.placed) continue;
-    mmap(r.addr, r.length, PROT_NONE, kFlags, -1, 0);
+    mmap(r.addr, r.length, PROT_NONE, kReserved | MAP_FIXED, -1, 0);
     if (r.held != nullptr) drop(session, r);
     r.held = nullptr;
     r.sentinel->fd.reset();

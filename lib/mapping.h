@@ -19,11 +19,24 @@
 
 namespace pmfs {
 
-// offset: a multiple of 4 KiB; length > 0 (rounded up). Throws Error.
-std::byte* map_file(const std::shared_ptr<Session>& session, uint32_t handle, uint64_t offset, size_t length, int prot);
-
-// Exactly a range that map_file returned (length: as given there, or rounded up). Throws Error(EINVAL) if it isn't.
-void unmap_range(const void* addr, size_t length);
+struct Place {
+  enum Kind : uint8_t {
+    kAnywhere,  // at: a wish, or null
+    kFree,      // exactly at; EEXIST: something is there
+    kReplace,   // exactly at, instead of what is there, which the caller has seen to (release_range). A thread that touches
+                // the range in the middle of that gets SIGSEGV
+  };
+  Kind kind = kAnywhere;
+  std::byte* at = nullptr;
+};
+struct MapOptions {
+  int prot = 0;            // PROT_READ, PROT_WRITE, or none
+  bool may_write = false;  // the file is open for reading and writing: protect_range may allow stores
+  Place place = {};
+};
+// offset: a multiple of 4 KiB; length > 0 (rounded up). Throws Error: EINVAL, EOVERFLOW, EACCES (protection), EEXIST, ENOMEM.
+std::byte* map_file(const std::shared_ptr<Session>& session, uint32_t handle, uint64_t offset, size_t length,
+                    const MapOptions& o);
 
 // fork(), in the child, single-threaded.
 void reserve_inherited_ranges();

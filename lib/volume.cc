@@ -59,6 +59,19 @@ File Volume::open(std::string_view path, int flags, unsigned mode) {
   return f;
 }
 
+File Volume::open_inode(uint64_t ino, uint64_t generation, int flags) {
+  ForkGate::Pass pass;
+  proto::Request r = make_request(proto::Op::kReopen);
+  r.a0 = ino;
+  r.a1 = generation;
+  r.a2 = static_cast<uint64_t>(static_cast<unsigned>(flags));
+  File f;
+  f.handle_ = session_->note_open(session_->call(r), flags);
+  f.session_ = session_;
+  f.flags_ = flags;
+  return f;
+}
+
 Stat Volume::stat(std::string_view path, Follow last) {
   proto::Request r = make_request(proto::Op::kStat);
   r.a0 = last == Follow::kNo ? proto::kNoFollow : 0;

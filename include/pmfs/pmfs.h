@@ -20,8 +20,17 @@ void pmfs_disconnect(pmfs_volume* v); /* handles and mappings of it go on until 
 
 int pmfs_open(pmfs_volume* v, const char* path, int flags, mode_t mode);
 int pmfs_close(int fd);
-void* pmfs_mmap(void* hint_unused, size_t length, int prot, int flags, int fd, off_t offset); /* MAP_SHARED only */
-int pmfs_munmap(void* addr, size_t length); /* exactly a range that pmfs_mmap returned */
+int pmfs_open_inode(pmfs_volume* v, uint64_t ino, uint64_t generation, int flags); /* by number; O_RDONLY, O_RDWR; ESTALE */
+
+/* Mappings, as the system calls of these names: hints, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_POPULATE, MAP_SYNC; pieces of
+ * mappings, several at once. Not: MAP_PRIVATE (EOPNOTSUPP), PROT_EXEC (EACCES), MREMAP_DONTUNMAP (EINVAL). Parts of a range that
+ * are no pmfs mappings are left alone. While MAP_FIXED replaces a mapping nobody may touch it (SIGSEGV). */
+void* pmfs_mmap(void* addr, size_t length, int prot, int flags, int fd, off_t offset);
+int pmfs_munmap(void* addr, size_t length);
+void* pmfs_mremap(void* old, size_t old_length, size_t new_length, int flags, void* new_addr);
+int pmfs_mprotect(void* addr, size_t length, int prot);
+int pmfs_msync(void* addr, size_t length, int flags); /* durable, and the file's mtime is new, with MS_ASYNC too */
+int pmfs_madvise(void* addr, size_t length, int advice); /* MADV_REMOVE punches a hole; MADV_DONTFORK */
 ssize_t pmfs_pread(int fd, void* buf, size_t n, off_t offset);
 ssize_t pmfs_pwrite(int fd, const void* buf, size_t n, off_t offset);
 ssize_t pmfs_append(int fd, const void* buf, size_t n);

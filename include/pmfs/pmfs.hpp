@@ -86,7 +86,7 @@ class Mapping {
   std::byte* data() const { return data_; }
   size_t size() const { return size_; }  // bytes
   std::span<std::byte> bytes() const { return {data_, size_}; }
-  void unmap();
+  void unmap();  // what pmfs_munmap and pmfs_mremap have left of it
   std::byte* release();  // gives up ownership: stays mapped until pmfs_munmap() or exit
 
  private:
@@ -108,6 +108,9 @@ class File {
 
   // offset: a multiple of 4096; length > 0 bytes; may reach beyond EOF (SIGBUS there until the file grows).
   Mapping map(uint64_t offset, size_t length, int prot = PROT_READ | PROT_WRITE);
+  // The same, near or at an address. flags: 0: if there is room; MAP_FIXED_NOREPLACE: there, or EEXIST; MAP_FIXED: there,
+  // instead of what is there, which nobody may touch meanwhile (SIGSEGV).
+  Mapping map_at(void* addr, int flags, uint64_t offset, size_t length, int prot = PROT_READ | PROT_WRITE);
   size_t read(std::span<std::byte> out, uint64_t offset, bool no_wait = false);  // short only at EOF
   size_t write(std::span<const std::byte> in, uint64_t offset, bool no_wait = false);
   uint64_t append(std::span<const std::byte> in);  // returns the offset it was written at; atomic up to 256 KiB
@@ -153,6 +156,8 @@ class Volume {
   explicit Volume(const std::string& path);
   // Paths are absolute within the volume, and so is an absolute target of a symbolic link; ELOOP after 40 links.
   File open(std::string_view path, int flags, unsigned mode = 0644);
+  // By number, as from Stat. flags: O_RDONLY or O_RDWR. ESTALE: there is no such file any more.
+  File open_inode(uint64_t ino, uint64_t generation, int flags);
   Stat stat(std::string_view path, Follow last = Follow::kYes);
   void mkdir(std::string_view path, unsigned mode = 0755);
   void mknod(std::string_view path, unsigned mode);  // EPERM: a special file; there are none in a volume

@@ -48,6 +48,21 @@ std::shared_ptr<Mapping> Client::remove_at(uint64_t va) {
   return m;
 }
 
+Client::Halves Client::split(uint64_t address, uint64_t left_id, uint64_t right_id) {
+  WriterLock l(maps_mutex_);
+  auto it = maps_.upper_bound(address);
+  if (it == maps_.begin() || address >= std::prev(it)->second->end_va())
+    fail(ENOENT, "client {}: has no mapping at {:#x}", id, address);
+  --it;
+  if (it->first == address) return {nullptr, it->second};
+  if (maps_.size() >= kMaxMappings) fail(ENOMEM, "client {}: has {} mappings already", id, kMaxMappings);
+  const std::shared_ptr<Mapping> whole = it->second;
+  const Mapping::Parts parts = whole->split(whole->pgoff_at(address), left_id, right_id);
+  it->second = parts[0];
+  maps_.emplace_hint(std::next(it), address, parts[1]);
+  return {parts[0], parts[1]};
+}
+
 std::map<uint64_t, std::shared_ptr<Mapping>> Client::remove_all() {
   WriterLock l(maps_mutex_);
   for (auto& [va, m] : maps_) m->unmapped();

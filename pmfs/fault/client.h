@@ -36,6 +36,12 @@ class Client {
   std::shared_ptr<Mapping> find(uint64_t address) const;
   std::shared_ptr<Mapping> remove(uint64_t mapping_id);  // null: no such mapping
   std::shared_ptr<Mapping> remove_at(uint64_t va);           // the same by first address
+  // The mapping that begins at `address`, after the one that has it inside was split there; and what is left of it,
+  // null if there was nothing to split. Throws Error(ENOENT, ENOMEM).
+  struct Halves {
+    std::shared_ptr<Mapping> left, right;
+  };
+  Halves split(uint64_t address, uint64_t left_id, uint64_t right_id);
   std::map<uint64_t, std::shared_ptr<Mapping>> remove_all();
   std::vector<std::shared_ptr<Mapping>> mappings() const;
 

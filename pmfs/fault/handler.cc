@@ -1,5 +1,7 @@
 #include "pmfs/fault/handler.h"
 
+#include <sys/mman.h>
+
 #include "pmfs/base/error.h"
 #include "pmfs/base/pause.h"
 #include "pmfs/base/sys.h"
@@ -68,7 +70,10 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
     }
     PMFS_PAUSE_POINT("fault:before_install");
     if (!beyond_eof && !no_page) {
-      if (run.writable()) run.mark_dirty();
+      if (run.writable()) {
+        run.mark_dirty();
+        if ((m.prot() & PROT_WRITE) && !inode.stores_unseen.load(std::memory_order_relaxed)) inode.stores_unseen.store(true);
+      }
       if (OwnerMap* owners = volume_.owners())
         owners->record(BlockEvent::kInstall, client.id, inode.ino, run.extent().pgoff, run.extent().blocks());
       const Mapping::Outcome done = m.install(run, !run.writable(), upgrade, volume_.region());

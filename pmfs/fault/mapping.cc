@@ -12,22 +12,58 @@ namespace {
 constexpr unsigned kMaxFailures = 3;
 }
 
-Mapping::Mapping(uint64_t id_, uint64_t va_, PageRange pages_, int prot_, int32_t fd_, InodeRef inode,
+Mapping::Mapping(uint64_t id_, uint64_t va_, PageRange pages_, int prot, int32_t fd_, InodeRef inode,
                  std::shared_ptr<Sentinel> sentinel, std::shared_ptr<Uffd> uffd, Agent& agent, Origin origin)
     : id(id_),
       va(va_),
       pages(pages_),
-      prot(prot_),
       sentinel_fd(fd_),
-      inode_(std::move(inode)),
+      inode_(std::make_shared<const InodeRef>(std::move(inode))),
       sentinel_(std::move(sentinel)),
       uffd_(std::move(uffd)),
       agent_(agent),
+      prot_(prot),
       vmas_(pages_) {
   if (origin == Origin::kNew) return;
   vmas_.assign({pages, VmaKind::kUnknown, Pfn(0), true});
   foreign_.store(true);
-  inode_->foreign_ptes.fetch_add(1);
+  this->inode().foreign_ptes.fetch_add(1);
+}
+
+Mapping::Mapping(uint64_t id_, PageRange part, const Mapping& of, const VmaTable& vmas)
+    : id(id_),
+      va(of.va_of(part.first)),
+      pages(part),
+      sentinel_fd(of.sentinel_fd),
+      inode_(of.inode_),
+      sentinel_(of.sentinel_),
+      uffd_(of.uffd_),
+      agent_(of.agent_),
+      prot_(of.prot()),
+      vmas_(part, vmas) {
+  if (!of.foreign_.load()) return;
+  foreign_.store(true);
+  inode().foreign_ptes.fetch_add(1);
+}
+
+Mapping::Parts Mapping::split(Pgoff at, uint64_t left_id, uint64_t right_id) {
+  Parts parts;
+  {
+    WriterLock l(vma_mutex_);
+    parts = {std::shared_ptr<Mapping>(new Mapping(left_id, {pages.first, at}, *this, vmas_)),
+             std::shared_ptr<Mapping>(new Mapping(right_id, {at, pages.end}, *this, vmas_))};
+    // Holders before this one hands on to them: who asks the holders for write protection meets them either way.
+    for (auto& p : parts) inode().add_pte_holder(p);
+    parts_ = parts;
+    if (foreign_.exchange(false)) inode().foreign_ptes.fetch_sub(1);
+    gone_.store(true, std::memory_order_release);
+  }
+  return parts;
+}
+
+void Mapping::unmapped() {
+  WriterLock l(vma_mutex_);
+  gone_.store(true, std::memory_order_release);
 }
 
 void Mapping::put_back() {
@@ -111,9 +147,15 @@ Mapping::Outcome Mapping::install(const BlockRun& run, bool protect, bool upgrad
 // registered for write protection and have no PTE.
 bool Mapping::write_protect(PageRange r) {
   r = {std::max(r.first, pages.first), std::min(r.end, pages.end)};
+  Parts parts;
+  {
+    ReaderLock l(vma_mutex_);
+    parts = parts_;
+  }
+  if (parts[0] && !r.empty()) return parts[0]->write_protect(r) && parts[1]->write_protect(r);
   ReaderLock l(vma_mutex_);
   for (Pgoff p = r.first; p < r.end;) {
-    if (gone()) return true;  // the client unmaps it
+    if (gone()) return !parts_[0];  // the client unmaps it; or it has just been split: once more
     const VmaSegment& s = vmas_.at(p);
     const Pgoff end = std::min(s.pages.end, r.end);
     if (s.kind != VmaKind::kSentinel || s.pending) {
@@ -148,7 +190,7 @@ PageRange Mapping::around_run(const FileExtent& e) const {
   uint64_t window = r.first.v & ~(kHugeBlocks - 1);
   PageRange within{std::max(Pgoff(window), pages.first),
                    std::min({Pgoff((r.end.v + kHugeBlocks - 1) & ~(kHugeBlocks - 1)), pages.end,
-                             Pgoff(std::max(inode_->size_pages(), r.end.v))})};
+                             Pgoff(std::max(inode().size_pages(), r.end.v))})};
   PageRange wide = vmas_.widen(r, within, VmaKind::kSentinel);
   uint64_t back = r.first - wide.first;
   if (e.pfn.v < back) wide.first = r.first - e.pfn.v;
@@ -170,7 +212,7 @@ uint64_t Mapping::command(PageRange r, VmaKind kind, Pfn pfn) {
 void Mapping::beyond_eof(Pgoff p) {
   {
     WriterLock l(vma_mutex_);
-    if (gone()) return;
+    if (gone()) return wake({p, p + 1});
     const VmaSegment& s = vmas_.at(p);
     if (s.pending) return;
     if (s.kind != VmaKind::kSentinel) {
@@ -187,7 +229,7 @@ void Mapping::beyond_eof(Pgoff p) {
 bool Mapping::no_page(Pgoff p) {
   {
     WriterLock l(vma_mutex_);
-    if (gone()) return true;
+    if (gone()) return false;
     const VmaSegment& s = vmas_.at(p);
     if (s.pending) return true;
     if (s.kind != VmaKind::kSigbus) {
@@ -210,12 +252,25 @@ uint64_t Mapping::map_ahead(const std::vector<FileExtent>& extents) {
 
 void Mapping::vma_done(const VmaCommand& c, int err) {
   PMFS_PAUSE_POINT("fault:vma_done");
+  Parts parts;
   {
     WriterLock l(vma_mutex_);
+    parts = parts_;
     Pfn pfn(c.kind == VmaKind::kRegion ? c.offset >> kBlockShift : 0);
     vmas_.assign({c.pages, err == 0 ? c.kind : VmaKind::kUnknown, pfn, false});
   }
-  if (err == 0 && c.pages == pages && foreign_.exchange(false)) inode_->foreign_ptes.fetch_sub(1);
+  for (auto& part : parts) {
+    if (!part) continue;
+    VmaCommand theirs = c;
+    theirs.pages = {std::max(c.pages.first, part->pages.first), std::min(c.pages.end, part->pages.end)};
+    if (theirs.pages.empty()) continue;
+    const uint64_t skipped = (theirs.pages.first - c.pages.first) * kBlockSize;
+    theirs.va += skipped;
+    if (c.kind != VmaKind::kSigbus) theirs.offset += skipped;
+    theirs.bytes = theirs.pages.count() * kBlockSize;
+    part->vma_done(theirs, err);
+  }
+  if (err == 0 && c.pages == pages && foreign_.exchange(false)) inode().foreign_ptes.fetch_sub(1);
   if (gone()) return;
   if (err == 0) {
     failures_.store(0);

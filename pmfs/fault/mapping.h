@@ -3,8 +3,14 @@
 // vma_mutex_ (LockRank::kVma): shared while installing PTEs, exclusive while a VMA command is posted. So between
 // the look at the VMA table and the install no command can be given to the agent, and what the agent has not
 // been told it does not do: the install goes to the VMA that was looked at.
+//
+//   state  | left by    | who meets it (a fault, the agent's answer, write_protect)
+//   whole  | split(), unmapped()
+//   split  | -          | gone: a fault is tried again and finds the part; the rest is handed on to the parts
+//   gone   | -          | a fault is tried again; the agent's answer and write_protect mean nothing
 #pragma once
 
+#include <array>
 #include <memory>
 
 #include "pmfs/base/mutex.h"
@@ -47,14 +53,15 @@ class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
   const uint64_t id;
   const uint64_t va;
   const PageRange pages;
-  const int prot;
   const int32_t sentinel_fd;  // the client's own number of it
-  Inode& inode() const { return *inode_; }
-  const InodeRef& inode_ref() const { return inode_; }
+  Inode& inode() const { return **inode_; }
+  const InodeRef& inode_ref() const { return *inode_; }
   uint64_t va_of(Pgoff p) const { return va + (p - pages.first) * kBlockSize; }
   Pgoff pgoff_at(uint64_t address) const { return pages.first + ((address - va) >> kBlockShift); }
   uint64_t end_va() const { return va_of(pages.end); }
   FaultAround around;
+  int prot() const { return prot_.load(std::memory_order_relaxed); }
+  void set_prot(int prot) { prot_.store(prot, std::memory_order_relaxed); }  // of commands that are posted from now on
 
   enum class Installed : uint8_t {
     kDone,     // the thread goes on
@@ -81,28 +88,34 @@ class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
   // The page is beyond the end of the file: gives the client the sentinel back, on which the kernel raises
   // SIGBUS. Wakes the thread if it is there already.
   void beyond_eof(Pgoff p);
-  // The page can't be had (no space, I/O error): SIGBUS, until there is space again. False: it is so already.
+  // The page can't be had (no space, I/O error): SIGBUS, until there is space again. False: it is so already, or gone.
   bool no_page(Pgoff p);
   // Maps existing extents ahead of their first fault, at most `max` of them. Returns the last command's number or 0.
   uint64_t map_ahead(const std::vector<FileExtent>& extents);
   // The agent has executed (err 0) or failed a command of this mapping.
   void vma_done(const VmaCommand& c, int err);
-  void unmapped() { gone_.store(true, std::memory_order_release); }
-  bool gone() const { return gone_.load(std::memory_order_acquire); }
+  void unmapped();  // when it returns nothing is being installed any more: the address may be another mapping's
+  // It becomes two, left and right of `at`, which is inside. PTEs and VMAs stay as they are; the parts know as much of them.
+  using Parts = std::array<std::shared_ptr<Mapping>, 2>;
+  Parts split(Pgoff at, uint64_t left_id, uint64_t right_id);
+  bool gone() const override { return gone_.load(std::memory_order_acquire); }
 
  private:
+  Mapping(uint64_t id, PageRange part, const Mapping& of, const VmaTable& vmas);
   uint64_t command(PageRange r, VmaKind kind, Pfn pfn) REQUIRES(vma_mutex_);
   PageRange around_run(const FileExtent& e) const REQUIRES(vma_mutex_);
   void wake(PageRange r) { uffd_->wake(va_of(r.first), r.count() * kBlockSize); }
 
-  const InodeRef inode_;
+  const std::shared_ptr<const InodeRef> inode_;  // shared with the parts: a reference is not copied with a lock held
   const std::shared_ptr<Sentinel> sentinel_;  // kept for as long as the mapping uses it
   const std::shared_ptr<Uffd> uffd_;
   Agent& agent_;
   std::atomic<bool> gone_{false}, foreign_{false};
   std::atomic<unsigned> failures_{0};  // of the agent, in a row
+  std::atomic<int> prot_;
   SharedMutex vma_mutex_{LockRank::kVma, "mapping vma"};
   VmaTable vmas_ GUARDED_BY(vma_mutex_);
+  Parts parts_ GUARDED_BY(vma_mutex_);  // null but in a split one
 };
 
 }  // namespace pmfs::fault

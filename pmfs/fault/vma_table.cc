@@ -4,6 +4,16 @@
 
 namespace pmfs::fault {
 
+VmaTable::VmaTable(PageRange part, const VmaTable& of) : VmaTable(part) {
+  for (Pgoff p = part.first; p < part.end;) {
+    VmaSegment s = of.at(p);
+    if (s.kind == VmaKind::kRegion) s.pfn = s.pfn_at(p);
+    s.pages = {p, std::min(s.pages.end, part.end)};
+    p = s.pages.end;
+    assign(s);
+  }
+}
+
 const VmaSegment& VmaTable::at(Pgoff p) const { return std::prev(map_.upper_bound(p))->second; }
 
 void VmaTable::split(Pgoff p) {

@@ -23,6 +23,8 @@ class VmaTable {
  public:
   explicit VmaTable(PageRange all) : all_(all) { map_.emplace(all.first, VmaSegment{all, VmaKind::kSentinel, Pfn(0), false}); }
 
+  VmaTable(PageRange part, const VmaTable& of);  // what `of` knows of `part`, which is inside it
+
   const VmaSegment& at(Pgoff p) const;  // p inside the mapping
   void assign(const VmaSegment& s);     // replaces what was there
   // The largest range around `r` within `within` that is all of `kind` and not pending, `r` aside.

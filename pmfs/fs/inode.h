@@ -30,6 +30,7 @@ class PteHolder {
   // Returns when no store can reach the pages of `r` any more before a fault was resolved; they stay readable. The
   // caller excludes faults on `r`. False: not now, the address space is changing. Never waits for the client.
   virtual bool write_protect(PageRange r) = 0;
+  virtual bool gone() const = 0;  // for good: the mapping has ended
 };
 
 class Inode {
@@ -64,6 +65,8 @@ class Inode {
   Placement placement GUARDED_BY(alloc_mutex);
   std::atomic<uint64_t> zero_blocks{0};  // volatile zero blocks in `entries`
   std::atomic<int64_t> mtime_ns{0};  // last one made persistent by a write
+  // Some page is, or was in a mapping that has not been asked since, installed writable: stores may happen unseen.
+  std::atomic<bool> stores_unseen{false};
   // Mappings taken over from a former manager whose old PTEs may still be there: any page of the file, no entry says so.
   std::atomic<uint64_t> foreign_ptes{0};
   // Clients of a former manager may have stored to any page without a fault that this one saw: fsync flushes them all.

@@ -139,9 +139,19 @@ void MountedVolume::touch_mtime(Inode& i) {
   store_->set_times(i.ino, INT64_MIN, now);
 }
 
+void MountedVolume::note_stores(Inode& i) {
+  if (!i.stores_unseen.load()) return;
+  // First the mark, then the look: a mapping that comes in between sets it again before it can be stored to.
+  i.stores_unseen.store(false);
+  const auto holders = i.pte_holders();
+  if (std::any_of(holders.begin(), holders.end(), [](const auto& h) { return !h->gone(); })) i.stores_unseen.store(true);
+  touch_mtime(i);
+}
+
 // Metadata is synchronous; what is left are stores through mappings: the pages that were installed writable.
 // They keep their mark, since they may be stored to again without a fault.
-void MountedVolume::fsync(Inode& i) {
+void MountedVolume::fsync(Inode& i, PageRange pages) {
+  note_stores(i);
   if (i.all_dirty.load()) {
     const bool last_time = strangers() == 0 && i.foreign_ptes.load() == 0;
     for (const FileExtent& e : store_->extents(i.ino, {Pgoff(0), kEndOfFile}, SIZE_MAX))
@@ -153,7 +163,7 @@ void MountedVolume::fsync(Inode& i) {
       }
     if (last_time) i.all_dirty.store(false);
   }
-  i.entries.for_each({Pgoff(0), kEndOfFile}, [&](Pgoff, exclusion::Entry e) {
+  i.entries.for_each(pages, [&](Pgoff, exclusion::Entry e) {
     if (!e.dirty()) return;
     PMFS_PAUSE_POINT("fsync:before_flush");
     region_->flush(region_->address(e.pfn()), e.pages() * kBlockSize);

@@ -115,7 +115,10 @@ class MountedVolume {
   size_t read(Inode& i, std::span<std::byte> out, uint64_t offset, Wait wait = Wait::kBlock);
   size_t write(Inode& i, std::span<const std::byte> in, uint64_t offset, Wait wait = Wait::kBlock);
   uint64_t append(Inode& i, std::span<const std::byte> in, Wait wait = Wait::kBlock);  // returns the offset
-  void fsync(Inode& i);
+  void fsync(Inode& i) { fsync(i, {Pgoff(0), kEndOfFile}); }
+  void fsync(Inode& i, PageRange pages);  // of the stores to these pages
+  // mtime moves if there may have been stores through mappings since the last call. The end of a mapping says so too.
+  void note_stores(Inode& i);
 
   // --- size and holes (invalidate.cc, grow.cc). `client`: who asked, for the trace.
   void truncate(Inode& i, uint64_t size, Wait wait = Wait::kBlock, uint64_t client = 0);

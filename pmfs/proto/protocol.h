@@ -103,7 +103,7 @@ enum class Op : uint16_t {
   kStat = 3,        // path1, or handle (path1_len 0); a0 = kNoFollow -> attr
   kMap = 4,         // handle, a0 = va, a1 = offset bytes, a2 = length bytes, a3 = PROT_ bits, a4 = the client's own
                     // fd number of the sentinel (echoed in commands) -> v0 = mapping id, agent_seq
-  kUnmap = 5,       // a0 = mapping id, or 0: what is at a1, if there is anything. The mapping is gone for the manager on reply; then the client munmaps
+  kUnmap = 5,       // a0 = mapping id, or 0: what is at a1, if there is anything. The mapping is gone for the manager on reply -> agent_seq; then the client munmaps
   kRead = 6,        // handle, a0 = offset, a1 = bytes (<= bounce) -> v0 = bytes read, data in bounce
   kWrite = 7,       // handle, a0 = offset, a1 = bytes, a2 = flags (kWriteAppend) -> v0 = written, v1 = offset used
   kTruncate = 8,    // handle or path1; a0 = size
@@ -150,6 +150,11 @@ enum class Op : uint16_t {
   kReopen = 46,       // a0 = ino, a1 = generation, a2 = O_ flags -> handle: of a file opened just when its manager died.
                       // ESTALE
   kGrow = 47,         // root or the manager's user. a0 = bytes of the region, more than it has
+  // Of mappings, which are named by addresses. ENOENT: none is there. Each may be asked twice.
+  kSplit = 48,        // a0 = address: the mapping that has it becomes two there -> v0 = id of the right one, v1 = of the
+                      // left one; no change if it is one's first
+  kProtect = 49,      // a0 = a mapping's first address, a1 = PROT_ bits of its VMAs from now on -> agent_seq
+  kSync = 50,         // a0 = address, a1 = bytes, in one mapping: fsync of that part of the file
 };
 inline constexpr uint64_t kWriteAppend = 1;
 inline constexpr uint64_t kNoFollow = 1;  // a symbolic link that is the last component is meant itself

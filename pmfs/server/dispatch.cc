@@ -64,6 +64,9 @@ void Dispatcher::run(Call& c) {
     case Op::kStat: return stat(c);
     case Op::kMap: return map(c);
     case Op::kUnmap: return unmap(c);
+    case Op::kSplit: return split(c);
+    case Op::kProtect: return protect(c);
+    case Op::kSync: return sync(c);
     case Op::kRead: {
       if (r.a1 > kBounceBytes) fail(EPROTO, "read of {} bytes; at most {} at once", r.a1, kBounceBytes);
       auto f = file(c, false);
@@ -210,10 +213,38 @@ void Dispatcher::map(Call& c) {
 
 void Dispatcher::unmap(Call& c) {
   fault::Client& client = c.session.client();
-  if (c.r.a0 == 0)  // whether there is one or not: a client can't always know if a former manager had made it
-    client.remove_at(c.r.a1);
-  else if (!client.remove(c.r.a0))
-    fail(EINVAL, "mapping {}: there is none", c.r.a0);
+  // By address, whether there is one or not: a client can't always know if a former manager had made it.
+  const auto m = c.r.a0 == 0 ? client.remove_at(c.r.a1) : client.remove(c.r.a0);
+  if (!m && c.r.a0 != 0) fail(EINVAL, "mapping {}: there is none", c.r.a0);
+  if (m) note_stores(volume_, m->inode());
+  c.reply.agent_seq = c.session.last_command();  // one of its own may still wait for room in the queue
+}
+
+void Dispatcher::split(Call& c) {
+  const uint64_t address = c.r.a0;
+  if (address % kBlockSize) fail(EINVAL, "split at {:#x}: not a multiple of {}", address, kBlockSize);
+  Session& s = c.session;
+  const auto halves = s.client().split(address, s.next_mapping_id(), s.next_mapping_id());
+  c.reply.v0 = halves.right->id;
+  c.reply.v1 = halves.left ? halves.left->id : 0;
+}
+
+void Dispatcher::protect(Call& c) {
+  const Request& r = c.r;
+  if (r.a1 & ~uint64_t{PROT_READ | PROT_WRITE}) fail(EINVAL, "protect: protection {:#x} is not supported", r.a1);
+  auto m = c.session.client().find(r.a0);
+  if (!m || m->va != r.a0) fail(ENOENT, "protect: no mapping begins at {:#x}", r.a0);
+  if (r.a1 & PROT_WRITE) m->inode().stores_unseen.store(true);  // PTEs that are there become writable without a fault
+  m->set_prot(static_cast<int>(r.a1));
+  c.reply.agent_seq = c.session.last_command();  // those may have the old protection
+}
+
+void Dispatcher::sync(Call& c) {
+  const Request& r = c.r;
+  auto m = c.session.client().find(r.a0);
+  if (!m || r.a1 == 0 || r.a1 > m->end_va() - r.a0) fail(ENOENT, "sync: {} bytes at {:#x} are not in a mapping", r.a1, r.a0);
+  const uint64_t end = r.a0 + r.a1 - 1;
+  volume_.fsync(m->inode(), {m->pgoff_at(r.a0), m->pgoff_at(end) + 1});
 }
 
 void Dispatcher::map_info(Call& c) {

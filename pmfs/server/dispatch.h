@@ -43,6 +43,9 @@ class Dispatcher {
   void reopen(Call& c);
   void map(Call& c);
   void unmap(Call& c);
+  void split(Call& c);
+  void protect(Call& c);
+  void sync(Call& c);
   void map_info(Call& c);
   void stat(Call& c);
   void readdir(Call& c);

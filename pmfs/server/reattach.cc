@@ -57,6 +57,9 @@ bool may_repeat(const Request& r) {
     case Op::kSeek:
     case Op::kQuotas:
     case Op::kProject:
+    case Op::kSplit:
+    case Op::kProtect:
+    case Op::kSync:
     case Op::kReopen: return true;
     case Op::kOpen: return (r.a0 & (O_TRUNC | O_EXCL)) == 0;
     default: return false;
@@ -124,6 +127,7 @@ void Session::reattach_map(const ControlMessage& m) {
                                                   static_cast<int>(r->prot), r->sentinel_fd, inode, s, client_.uffd(), *this,
                                                   fault::Mapping::Origin::kTakenOver);
   inode->add_pte_holder(mapping);
+  if (r->prot & PROT_WRITE) inode->stores_unseen.store(true);
   client_.add(mapping);
   const int fds[] = {s->fd()};
   if (int err = send_message(socket(), Control::kSentinelFd, r->h.seq, ControlHeader{}, fds))

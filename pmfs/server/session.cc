@@ -38,6 +38,13 @@ Session::Session(MountedVolume& volume, fault::Pagers& pagers, uint64_t session_
       client_(session_id),
       epoch_(static_cast<uint32_t>(volume.superblock().mount_epoch)) {}
 
+void note_stores(MountedVolume& volume, Inode& i) {
+  try {
+    volume.note_stores(i);
+  } catch (const Error&) {  // no metadata space for a time: the data is there
+  }
+}
+
 Session::~Session() { end(); }
 
 void Session::welcome(ControlMessage& m, bool reattach, int uffd_device, int region_fd,
@@ -135,6 +142,7 @@ void Session::end() {
     commands.swap(commands_);
   }
   image_ = nullptr;
+  for (auto& [va, m] : maps) note_stores(volume_, m->inode());
 }
 
 uint32_t Session::add_file(std::shared_ptr<OpenFile> f) {
@@ -208,7 +216,7 @@ ForkImage Session::fork_image() {
       image.files.emplace(handle, std::make_shared<OpenFile>(OpenFile{m->inode_ref(), O_RDWR}));
     }
     image.mappings.push_back({m->id, m->va, m->pages.first.bytes(), m->pages.count() * kBlockSize,
-                              static_cast<uint64_t>(m->prot), handle, 0});
+                              static_cast<uint64_t>(m->prot()), handle, 0});
   }
   return image;
 }
@@ -232,7 +240,7 @@ void Session::pump() {
     AgentOp op = c.kind == fault::VmaKind::kRegion     ? AgentOp::kMapRegion
                  : c.kind == fault::VmaKind::kSentinel ? AgentOp::kMapSentinel
                                                        : AgentOp::kMapSigbus;
-    ring_->agent_slot(posted_ + 1) = {posted_ + 1,  static_cast<uint32_t>(op), static_cast<uint32_t>(c.mapping->prot), c.va, c.bytes,
+    ring_->agent_slot(posted_ + 1) = {posted_ + 1,  static_cast<uint32_t>(op), static_cast<uint32_t>(c.mapping->prot()), c.va, c.bytes,
                                       c.offset, c.mapping->sentinel_fd, 0};
     ++posted_;
     posted = true;
@@ -257,6 +265,11 @@ void Session::agent_acks() {
     pump();
   }
   for (auto& [c, err] : done) c.mapping->vma_done(c, err);
+}
+
+uint64_t Session::last_command() {
+  MutexLock l(agent_mutex_);
+  return done_ < next_seq_ ? next_seq_ : 0;
 }
 
 uint64_t Session::agent_queue() {

@@ -32,6 +32,9 @@ struct OpenFile {
 // What kMap and kReattachMap ask for: addresses, offset and length by pages, a protection there is. Throws EINVAL, EOVERFLOW.
 PageRange check_map(uint64_t va, uint64_t offset, uint64_t length, uint64_t prot);
 
+// A mapping of it has ended: what was stored through it moves mtime now at the latest. No lock held.
+void note_stores(MountedVolume& volume, Inode& i);
+
 // What a fork takes along.
 struct ForkImage {
   uint64_t client = 0;
@@ -87,6 +90,7 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   uint64_t post(fault::VmaCommand c) override;  // any thread; never waits
   void agent_acks();                            // takes the agent's answers in
   uint64_t agent_queue();
+  uint64_t last_command();  // number of the last one that is posted or waits to be; 0: all are executed
 
   // For the adaptive spin of the workers (server/workers.cc).
   std::atomic<int64_t> spin_ns{0}, last_reply_ns{0};
