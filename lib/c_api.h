@@ -77,6 +77,10 @@ T guarded(T failed, Body&& body) noexcept {
   return failed;
 }
 
+// Of mmap(2). EINVAL, EOPNOTSUPP: what can't be had.
+void check_map_flags(int flags);
+void* map(File& f, void* addr, size_t length, int prot, int flags, off_t offset);
+
 // off_t to what the C++ API takes. EINVAL: negative.
 uint64_t position(off_t v, const char* what);
 void fill(const Stat& s, struct stat* st);

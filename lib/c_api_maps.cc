@@ -2,6 +2,7 @@
 #include <sys/mman.h>
 
 #include "lib/c_api.h"
+#include "lib/memory_calls.h"
 #include "lib/pieces.h"
 
 using namespace pmfs::c_api;
@@ -13,7 +14,11 @@ namespace {
 constexpr int kPlace = MAP_FIXED | MAP_FIXED_NOREPLACE;
 constexpr int kHarmless = MAP_NORESERVE | MAP_LOCKED | MAP_NONBLOCK | MAP_STACK | MAP_DENYWRITE | MAP_EXECUTABLE;
 
-void check_flags(int flags) {
+}  // namespace
+
+namespace pmfs::c_api {
+
+void check_map_flags(int flags) {
   const int kind = flags & MAP_TYPE;
   if (kind == MAP_PRIVATE) fail(EOPNOTSUPP, "a private mapping: read the file into memory of your own instead");
   if (kind != MAP_SHARED && kind != MAP_SHARED_VALIDATE) fail(EINVAL, "mmap flags {:#x}: not a shared mapping", flags);
@@ -21,17 +26,21 @@ void check_flags(int flags) {
   if (rest != 0) fail(kind == MAP_SHARED_VALIDATE ? EOPNOTSUPP : EINVAL, "mmap flags {:#x}: {:#x} can't be had", flags, rest);
 }
 
-}  // namespace
+void* map(File& f, void* addr, size_t length, int prot, int flags, off_t offset) {
+  void* p = f.map_at(addr, flags & kPlace, position(offset, "offset"), length, prot).release();
+  // Best effort, as of mmap(2): what is behind the end of the file can't be.
+  if ((flags & (MAP_POPULATE | MAP_LOCKED)) != 0 && (prot & PROT_READ) != 0) kernel::madvise(p, length, MADV_POPULATE_READ);
+  return p;
+}
+
+}  // namespace pmfs::c_api
 
 extern "C" {
 
 void* pmfs_mmap(void* addr, size_t length, int prot, int flags, int fd, off_t offset) {
   return guarded(MAP_FAILED, [&]() -> void* {
-    check_flags(flags);
-    void* p = fds().get(fd)->map_at(addr, flags & kPlace, position(offset, "offset"), length, prot).release();
-    // Best effort, as of mmap(2): what is behind the end of the file can't be.
-    if ((flags & (MAP_POPULATE | MAP_LOCKED)) != 0 && (prot & PROT_READ) != 0) madvise(p, length, MADV_POPULATE_READ);
-    return p;
+    check_map_flags(flags);
+    return map(*fds().get(fd), addr, length, prot, flags, offset);
   });
 }
 
@@ -72,7 +81,7 @@ int pmfs_madvise(void* addr, size_t length, int advice) {
       case MADV_DOFORK: pmfs::set_fork(addr, length, advice == MADV_DOFORK); return 0;
       default: break;
     }
-    if (madvise(addr, length, advice) != 0) fail(errno, "madvise {} of {} bytes at {}", advice, length, addr);
+    if (pmfs::kernel::madvise(addr, length, advice) != 0) fail(errno, "madvise {} of {} bytes at {}", advice, length, addr);
     return 0;
   });
 }

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <climits>
 
+#include "lib/memory_calls.h"
 #include "pmfs/base/error.h"
 #include "pmfs/proto/ring.h"
 
@@ -17,7 +18,7 @@ template <class T>
 T* SlotList<T>::take(const T& value) {
   MutexLock l(mutex_);
   if (free_ == nullptr) {
-    void* p = mmap(nullptr, kChunkBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* p = kernel::mmap(nullptr, kChunkBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) fail(ENOMEM, "no memory for the list of open files and mappings");
     auto* c = static_cast<Chunk*>(p);  // zero: nothing is used
     for (T& t : c->slots) {

@@ -15,6 +15,7 @@
 #include <climits>
 #include <cstring>
 
+#include "lib/memory_calls.h"
 #include "lib/spin.h"
 #include "pmfs/base/error.h"
 #include "pmfs/base/types.h"
@@ -215,8 +216,8 @@ bool Keeper::hand_over_map(int socket, proto::ControlMessage& m, HeldMap& map) {
 // The file is gone: every touch is a SIGBUS from now on, as of pages behind the end of a file, which these are.
 void Keeper::lose(const HeldMap& map) const {
   void* va = reinterpret_cast<void*>(map.va);
-  mmap(va, map.length, static_cast<int>(map.prot), MAP_SHARED | MAP_NORESERVE | MAP_FIXED, c_.sigbus.get(), kBlockSize);
-  madvise(va, map.length, MADV_DONTFORK);
+  kernel::mmap(va, map.length, static_cast<int>(map.prot), MAP_SHARED | MAP_NORESERVE | MAP_FIXED, c_.sigbus.get(), kBlockSize);
+  kernel::madvise(va, map.length, MADV_DONTFORK);
   uffdio_range range{map.va, map.length};
   ioctl(c_.uffd.get(), UFFDIO_WAKE, &range);
 }

@@ -13,6 +13,7 @@
 
 #include "lib/fork.h"
 #include "lib/mapping_table.h"
+#include "lib/memory_calls.h"
 #include "lib/session.h"
 #include "pmfs/base/error.h"
 
@@ -24,9 +25,9 @@ constexpr uint64_t kHugeBytes = kHugeBlocks * kBlockSize;
 constexpr int kReserved = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
 std::byte* reserve_at(std::byte* at, size_t length, int how) {
-  void* p = mmap(at, length, PROT_NONE, kReserved | how, -1, 0);
+  void* p = kernel::mmap(at, length, PROT_NONE, kReserved | how, -1, 0);
   if (p == MAP_FAILED) return nullptr;
-  if (p != at) munmap(p, length);  // a kernel that takes NOREPLACE for a hint
+  if (p != at) kernel::munmap(p, length);  // a kernel that takes NOREPLACE for a hint
   return p == at ? at : nullptr;
 }
 
@@ -50,22 +51,22 @@ std::byte* reserve(uint64_t offset, size_t length, const Place& place) {
       return at;
   }
   const size_t total = length + kHugeBytes;
-  void* p = mmap(nullptr, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p = kernel::mmap(nullptr, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) fail(errno, "no address space for a mapping of {} bytes", length);
   const auto base = reinterpret_cast<uintptr_t>(p);
   const size_t before = (offset - base) % kHugeBytes;
-  if (before != 0) munmap(p, before);
-  if (before != kHugeBytes) munmap(reinterpret_cast<void*>(base + before + length), kHugeBytes - before);
+  if (before != 0) kernel::munmap(p, before);
+  if (before != kHugeBytes) kernel::munmap(reinterpret_cast<void*>(base + before + length), kHugeBytes - before);
   return reinterpret_cast<std::byte*>(base + before);
 }
 
 // Puts the sentinel over a reserved range. Nobody else knows the address yet, so registering afterwards is fine.
 void place_sentinel(const Session& session, const Record& r, int prot) {
   // Offsets beyond what a memfd can have make mmap fail with EOVERFLOW; the manager has refused those before.
-  void* p = mmap(r.addr, r.length, prot, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, r.sentinel->fd.get(),
+  void* p = kernel::mmap(r.addr, r.length, prot, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, r.sentinel->fd.get(),
                  static_cast<off_t>(r.offset));
   if (p == MAP_FAILED) fail(errno, "can't map {} bytes; too many mappings (vm.max_map_count)?", r.length);
-  if (madvise(r.addr, r.length, MADV_DONTFORK) != 0) fail(errno, "can't keep a mapping from child processes");
+  if (kernel::madvise(r.addr, r.length, MADV_DONTFORK) != 0) fail(errno, "can't keep a mapping from child processes");
   uffdio_register reg{};
   reg.range.start = reinterpret_cast<uintptr_t>(r.addr);
   reg.range.len = r.length;
@@ -168,7 +169,7 @@ std::byte* map_file(const std::shared_ptr<Session>& session, uint32_t handle, ui
     place_sentinel(*session, r, known ? PROT_NONE : r.prot);
     r.held = hold(*session, r);
   } catch (...) {
-    munmap(r.addr, r.length);
+    kernel::munmap(r.addr, r.length);
     throw;
   }
   // From here on it is handed over if the manager dies, whether it has heard of it or not.
@@ -184,14 +185,14 @@ std::byte* map_file(const std::shared_ptr<Session>& session, uint32_t handle, ui
       keep_for_ever(std::move(r));
       throw refused;
     }
-    if (session->drain_agent()) munmap(r.addr, r.length);
+    if (session->drain_agent()) kernel::munmap(r.addr, r.length);
     throw refused;
   }
   {
     MutexLock l(table().mutex);
     table().by_addr[r.addr] = r;
   }
-  if (known) mprotect(r.addr, r.length, r.prot);  // the agent's VMAs, if it has placed some, have it already
+  if (known) kernel::mprotect(r.addr, r.length, r.prot);  // the agent's VMAs, if it has placed some, have it already
   return r.addr;
 }
 
@@ -247,7 +248,7 @@ std::vector<uint32_t> restore_mappings(Session& session) NO_THREAD_SAFETY_ANALYS
       if (r.held != nullptr) drop(session, r);
       r.held = nullptr;
       if (session.drain_agent()) {
-        mmap(r.addr, r.length, PROT_NONE, kReserved | MAP_FIXED, -1, 0);
+        kernel::mmap(r.addr, r.length, PROT_NONE, kReserved | MAP_FIXED, -1, 0);
       }
     }
   }
@@ -287,7 +288,7 @@ void name_mappings(Session& session, const std::function<UniqueFd(proto::Reattac
 void disown_mappings(Session& session) NO_THREAD_SAFETY_ANALYSIS {
   for (auto& [addr, r] : table().by_addr) {
     if (r.session.get() != &session || !r.placed) continue;
-    mmap(r.addr, r.length, PROT_NONE, kReserved | MAP_FIXED, -1, 0);
+    kernel::mmap(r.addr, r.length, PROT_NONE, kReserved | MAP_FIXED, -1, 0);
     if (r.held != nullptr) drop(session, r);
     r.held = nullptr;
     r.sentinel->fd.reset();

@@ -9,6 +9,7 @@
 #include "lib/fork.h"
 #include "lib/mapping.h"
 #include "lib/mapping_table.h"
+#include "lib/memory_calls.h"
 #include "pmfs/base/error.h"
 
 namespace pmfs {
@@ -106,10 +107,10 @@ void end_mappings(const Range& r, void (*then)(const Record&)) {
   }
 }
 
-void give_back(const Record& r) { munmap(r.addr, r.length); }
+void give_back(const Record& r) { kernel::munmap(r.addr, r.length); }
 
 void make_inaccessible(const Record& r) {
-  mmap(r.addr, r.length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  kernel::mmap(r.addr, r.length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 
 }  // namespace
@@ -169,7 +170,7 @@ void protect_range(const void* addr, size_t length, int prot) {
     }
     change(m.addr, [&](Record& now) { now.prot = prot; });
     // Commands with the former protection have been executed: the reply has waited for them.
-    if (m.placed && mprotect(m.addr, m.length, prot) != 0) fail(errno, "{} bytes at {} can't be protected", length, addr);
+    if (m.placed && kernel::mprotect(m.addr, m.length, prot) != 0) fail(errno, "{} bytes at {} can't be protected", length, addr);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "lib/memory_calls.h"
 #include "pmfs/base/error.h"
 
 namespace pmfs {
@@ -41,10 +42,10 @@ void RawThread::start(void* (*body)(void*), void* arg, const char* name) {
 }
 
 int RawThread::create(void* (*body)(void*), void* arg) {
-  stack_ = mmap(nullptr, kGuardBytes + stack_bytes_, PROT_READ | PROT_WRITE,
+  stack_ = kernel::mmap(nullptr, kGuardBytes + stack_bytes_, PROT_READ | PROT_WRITE,
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
   if (stack_ == MAP_FAILED) return errno;
-  mprotect(stack_, kGuardBytes, PROT_NONE);
+  kernel::mprotect(stack_, kGuardBytes, PROT_NONE);
   pthread_attr_t attr;
   pthread_attr_init(&attr);
   pthread_attr_setstack(&attr, static_cast<char*>(stack_) + kGuardBytes, stack_bytes_);
@@ -54,7 +55,7 @@ int RawThread::create(void* (*body)(void*), void* arg) {
   const int err = pthread_create(&thread_, &attr, body, arg);
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
   pthread_attr_destroy(&attr);
-  if (err != 0) munmap(stack_, kGuardBytes + stack_bytes_);
+  if (err != 0) kernel::munmap(stack_, kGuardBytes + stack_bytes_);
   return err;
 }
 
@@ -66,7 +67,7 @@ bool RawThread::join_for(int64_t ns) {
   while (ts.tv_nsec >= 1'000'000'000) ts.tv_sec++, ts.tv_nsec -= 1'000'000'000;
   if (pthread_timedjoin_np(thread_, nullptr, &ts) != 0) return false;
   running_ = false;
-  munmap(stack_, kGuardBytes + stack_bytes_);
+  kernel::munmap(stack_, kGuardBytes + stack_bytes_);
   return true;
 }
 
@@ -76,7 +77,7 @@ void RawThread::abandon() {
 }
 
 void RawThread::forget() {
-  if (running_) munmap(stack_, kGuardBytes + stack_bytes_);
+  if (running_) kernel::munmap(stack_, kGuardBytes + stack_bytes_);
   running_ = false;
 }
 

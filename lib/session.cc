@@ -12,6 +12,7 @@
 
 #include "lib/fork.h"
 #include "lib/mapping.h"
+#include "lib/memory_calls.h"
 #include "lib/persist.h"
 #include "lib/spin.h"
 #include "pmfs/base/error.h"
@@ -45,7 +46,7 @@ void Session::start(uint64_t token, uint64_t flags) {
   Connection c = connect_manager(dir_.get(), volume_, token, flags);
   auto ring = std::make_unique<proto::Ring>(c.ring.get());
   // A child must not see the parent's ring, not even one made by a raw clone() that skips the fork handlers.
-  if (madvise(ring->base(), proto::RingLayout::kBytes, MADV_DONTFORK) != 0) {
+  if (kernel::madvise(ring->base(), proto::RingLayout::kBytes, MADV_DONTFORK) != 0) {
     fail(errno, "can't keep the ring of {} from child processes", volume_);
   }
   agent_ = std::make_unique<Agent>(*ring, Agent::Fds{c.uffd.get(), c.region.get(), c.sigbus.get(), c.doorbell.get()});

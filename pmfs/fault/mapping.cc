@@ -271,14 +271,13 @@ void Mapping::vma_done(const VmaCommand& c, int err) {
     part->vma_done(theirs, err);
   }
   if (err == 0 && c.pages == pages && foreign_.exchange(false)) inode().foreign_ptes.fetch_sub(1);
-  if (gone()) return;
   if (err == 0) {
     failures_.store(0);
-  } else if (failures_.fetch_add(1) + 1 >= kMaxFailures) {
+  } else if (failures_.fetch_add(1) + 1 >= kMaxFailures && !gone()) {
     // The client can't place VMAs (its own limits: vm.max_map_count, address space): SIGBUS, not a loop.
     uffd_->poison(c.va, kBlockSize);
   }
-  wake(c.pages);
+  wake(c.pages);  // also if it is gone: it may have been split since the look, and the threads are the parts'
 }
 
 }  // namespace pmfs::fault
