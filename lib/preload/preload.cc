@@ -26,6 +26,20 @@ namespace {
 
 constinit SpanFilter g_filter;
 
+// A call that succeeds leaves errno as it was, whatever was tried on the way: LMDB, for one, looks at what an earlier call of its
+// own has left there.
+class KeepErrno {
+ public:
+  template <class T>
+  T unless(T failed, T result) const {
+    if (result != failed) errno = saved_;
+    return result;
+  }
+
+ private:
+  const int saved_ = errno;
+};
+
 // The library, if some of the range is a mapping of pmfs.
 const Library* whose(const void* addr, size_t length) {
   if (!g_filter.may_have(addr, length) || Inside::here()) return nullptr;
@@ -43,9 +57,10 @@ int release(void* addr, size_t length, const char* call) {
   const Library* l = whose(addr, length);
   if (l == nullptr) return 0;
   const Inside inside;
+  const KeepErrno keep;
   const int rc = l->release(addr, length);
   if (rc != 0) warn("%s of %zu bytes at %p: %s", call, length, addr, l->strerror());
-  return rc;
+  return keep.unless(-1, rc);
 }
 
 bool is_pmfs(int fd, pmfs_ioc_file* f) {
@@ -78,17 +93,18 @@ void* map_pmfs(const pmfs_ioc_file& f, void* addr, size_t length, int prot, int 
 }
 
 void* map(void* addr, size_t length, int prot, int flags, int fd, off_t offset) {
+  const KeepErrno keep;
   const int kind = flags & MAP_TYPE;
   const bool shared_file = (kind == MAP_SHARED || kind == MAP_SHARED_VALIDATE) && (flags & MAP_ANONYMOUS) == 0 && fd >= 0;
   const bool replaces = (flags & MAP_FIXED) != 0 && (flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE;
   pmfs_ioc_file f;
   // To be known beforehand: some kernels have unmapped the range by the time they refuse.
-  if (shared_file && replaces && is_pmfs(fd, &f)) return map_pmfs(f, addr, length, prot, flags, fd, offset);
+  if (shared_file && replaces && is_pmfs(fd, &f)) return keep.unless(MAP_FAILED, map_pmfs(f, addr, length, prot, flags, fd, offset));
   if (replaces && release(addr, length, "mmap over") != 0) return MAP_FAILED;
   void* p = kernel::mmap(addr, length, prot, flags, fd, offset);
   if (p != MAP_FAILED || !shared_file || replaces || (errno != ENODEV && errno != EOPNOTSUPP) || Inside::here()) return p;
   if (!is_pmfs(fd, &f)) return p;
-  return map_pmfs(f, addr, length, prot, flags, fd, offset);
+  return keep.unless(MAP_FAILED, map_pmfs(f, addr, length, prot, flags, fd, offset));
 }
 
 int refuse(const char* call, const void* addr, size_t length, int err, const char* why) {
@@ -121,7 +137,8 @@ int munmap(void* addr, size_t length) noexcept {
 int mprotect(void* addr, size_t length, int prot) noexcept {
   if (const Library* l = whose(addr, length)) {
     const Inside inside;
-    if (const int rc = l->mprotect(addr, length, prot); rc != 0) {
+    const KeepErrno keep;
+    if (const int rc = keep.unless(-1, l->mprotect(addr, length, prot)); rc != 0) {
       warn("mprotect of %zu bytes at %p: %s", length, addr, l->strerror());
       return rc;
     }
@@ -138,7 +155,8 @@ int pkey_mprotect(void* addr, size_t length, int prot, int key) noexcept {
 int msync(void* addr, size_t length, int flags) {
   if (const Library* l = whose(addr, length)) {
     const Inside inside;
-    if (const int rc = l->msync(addr, length, flags); rc != 0) {
+    const KeepErrno keep;
+    if (const int rc = keep.unless(-1, l->msync(addr, length, flags)); rc != 0) {
       warn("msync of %zu bytes at %p: %s", length, addr, l->strerror());
       return rc;
     }
@@ -150,7 +168,8 @@ int madvise(void* addr, size_t length, int advice) noexcept {
   const Library* l = whose(addr, length);
   if (l == nullptr) return pmfs::kernel::madvise(addr, length, advice);
   const Inside inside;
-  const int rc = l->madvise(addr, length, advice);
+  const KeepErrno keep;
+  const int rc = keep.unless(-1, l->madvise(addr, length, advice));
   if (rc != 0) warn("madvise %d of %zu bytes at %p: %s", advice, length, addr, l->strerror());
   return rc;
 }
@@ -165,7 +184,8 @@ void* mremap(void* old, size_t old_length, size_t new_length, int flags, ...) no
   }
   if (const Library* l = whose(old, old_length == 0 ? 1 : old_length)) {
     const Inside inside;
-    void* p = l->mremap(old, old_length, new_length, flags, new_addr);
+    const KeepErrno keep;
+    void* p = keep.unless(MAP_FAILED, l->mremap(old, old_length, new_length, flags, new_addr));
     if (p == MAP_FAILED) {
       warn("mremap of %zu bytes at %p: %s", old_length, old, l->strerror());
     } else {

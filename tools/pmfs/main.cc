@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "pmfs/error.hpp"
+#include "tools/pmfs/run.h"
 #include "tools/pmfs/target.h"
 
 namespace pmfs::cli {
@@ -74,6 +75,7 @@ int run(int argc, char** argv) {
   add_fsck(app, c);
   add_serve(app, c);
   add_mount(app, c);
+  add_run(app, c);
   add_files(app, c);
   add_names(app, c);
   add_quota(app, c);
