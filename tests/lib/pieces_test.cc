@@ -10,6 +10,7 @@
 #include <cstring>
 #include <thread>
 
+#include "pmfs/base/pause.h"
 #include "pmfs/pmfs.h"
 #include "pmfs/pmfs.hpp"
 #include "tests/lib/real_manager.h"
@@ -350,3 +351,40 @@ TEST_CASE("pieces are cut and joined by many threads beside stores and truncates
     CHECK(c == 'e');
   }
 }
+
+#ifdef PMFS_PAUSE_POINTS
+
+namespace {
+
+// A load in a thread of its own; done() within a bound.
+struct Loader {
+  std::atomic<int> value{-1};
+  std::thread thread;
+  explicit Loader(const char* p) : thread([this, p] { value = *static_cast<const volatile char*>(p); }) {}
+  ~Loader() { thread.join(); }
+  bool done() const {
+    for (int i = 0; i < 5000 && value.load() < 0; ++i) usleep(1000);
+    return value.load() >= 0;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a mapping is cut while a fault in it is about to install: the fault goes on in the part") {
+  for (const char* point : {"fault:event_read", "fault:before_install", "fault:installed"}) {
+    INFO(point);
+    Mapped f;
+    CHECK(pmfs_madvise(f.p, 64 * kPage, MADV_DONTNEED) == 0);
+    pause::Gate gate(point);
+    Loader loader(&f.at(4));
+    REQUIRE(gate.wait_arrived());
+    CHECK(pmfs_munmap(f.p + 8 * kPage, 4 * kPage) == 0);
+    CHECK(pmfs_ftruncate(f.fd, 60 * kPage) == 0);  // an invalidate of other pages, meanwhile
+    gate.release();
+    CHECK(loader.done());
+    CHECK(loader.value == 5);
+    CHECK(f.violations() == 0);
+  }
+}
+
+#endif

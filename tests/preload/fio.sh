@@ -17,6 +17,6 @@ verify() {  # NAME OPTIONS...
 
 verify mmap-random --ioengine=mmap --rw=randwrite --numjobs=2
 verify mmap-sequential --ioengine=mmap --rw=write --bs=64k --fsync=64
-if fio --enghelp=libpmem >/dev/null 2>&1; then
+if fio --enghelp | grep -q libpmem; then
   verify libpmem --ioengine=libpmem --rw=randwrite --direct=1 --thread
 fi

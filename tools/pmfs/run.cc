@@ -98,7 +98,7 @@ void run(Context& c, const std::vector<std::string>& command) {
   ::execv(program.c_str(), argv.data());
   const int err = errno;
   c.error_code = err == ENOENT ? 127 : 126;
-  throw Error(err, fmt::format("run: {}: {}", program, std::strerror(err)));
+  throw Error(err, fmt::format("run: {}: {}; name a program that can be run", program, std::strerror(err)));
 }
 
 }  // namespace
@@ -111,10 +111,8 @@ void add_run(CLI::App& app, Context& c) {
       "  pmfs run -- sqlite3 /mnt/db\n"
       "  PMFS_LOG=warn pmfs run -- COMMAND         a line on standard error says why a mapping was refused\n"
       "Its exit code is the command's; 127 and 126: it could not be started. Files elsewhere are as without.");
-  cmd->prefix_command();
-  cmd->callback([&c, cmd, command] {
-    *command = cmd->remaining();
-    if (!command->empty() && command->front() == "--") command->erase(command->begin());
+  cmd->add_option("COMMAND", *command, "and its arguments, all behind --")->required();
+  cmd->callback([&c, command] {
     c.run = [&c, command] { run(c, *command); };
   });
 }
