@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <stdexcept>
 #include <system_error>
@@ -18,7 +19,7 @@ namespace {
 class PmfsFile final : public TestFile {
  public:
   PmfsFile(const std::string& volume, const std::string& name)
-      : file_(Volume(volume).open("/" + name, O_RDWR | O_CREAT, 0600)) {}
+      : region_(volume + "/data"), file_(Volume(volume).open("/" + name, O_RDWR | O_CREAT, 0600)) {}
   std::byte* map(size_t length) override {
     map_ = file_.map(0, length);
     return map_.data();
@@ -32,8 +33,28 @@ class PmfsFile final : public TestFile {
   void read(std::span<std::byte> out, uint64_t offset) override {
     if (file_.read(out, offset) != out.size()) throw std::runtime_error("short read");
   }
+  std::byte* map_plainly(size_t length) override {
+    constexpr size_t kPage = 4096;
+    const int fd = ::open(region_.c_str(), O_RDWR | O_CLOEXEC);
+    if (fd < 0) sys_fail(region_.c_str());
+    auto* base = static_cast<std::byte*>(::mmap(nullptr, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (base == MAP_FAILED) sys_fail("mmap");
+    size_t mapped = 0;
+    for (const ExtentInfo& e : file_.extents()) {
+      if (e.pgoff * kPage >= length) break;
+      const size_t bytes = std::min(e.count * kPage, length - e.pgoff * kPage);
+      if (::mmap(base + e.pgoff * kPage, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+                 static_cast<off_t>(e.pfn * kPage)) == MAP_FAILED)
+        sys_fail("mmap");
+      mapped += bytes;
+    }
+    ::close(fd);
+    if (mapped != length) throw std::runtime_error("the file has holes");
+    return base;
+  }
 
  private:
+  const std::string region_;
   File file_;
   Mapping map_;
 };
@@ -70,6 +91,11 @@ class TmpfsFile final : public TestFile {
   void read(std::span<std::byte> out, uint64_t offset) override {
     const ssize_t n = ::pread(fd_, out.data(), out.size(), static_cast<off_t>(offset));
     if (n != static_cast<ssize_t>(out.size())) sys_fail("pread");
+  }
+  std::byte* map_plainly(size_t length) override {
+    void* p = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
+    if (p == MAP_FAILED) sys_fail("mmap");
+    return static_cast<std::byte*>(p);
   }
 
  private:

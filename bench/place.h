@@ -27,6 +27,8 @@ class TestFile {
   virtual void punch(uint64_t offset, uint64_t length) = 0;
   virtual void write(std::span<const std::byte> in, uint64_t offset) = 0;
   virtual void read(std::span<std::byte> out, uint64_t offset) = 0;
+  // The memory of [0, length), all of it there, once more through an ordinary mapping of the kernel's; stays until the process ends.
+  virtual std::byte* map_plainly(size_t length) = 0;
 };
 
 // Opens (makes) a file of this name. To be called in the process that uses it: it becomes a client of the volume.

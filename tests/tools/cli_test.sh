@@ -91,11 +91,33 @@ refused 2 "not a mode" -- serve "$vol" --socket-mode 99
 refused 2 "not an open file descriptor" -- serve "$vol" --ready-fd 77
 [ ! -e "$vol" ] || die "a refused command left $vol"
 for c in mkfs serve df ls stat cp truncate punch rm mkdir rmdir mv ln clone readlink chmod chown getxattr setxattr listxattr \
-  rmxattr quota project grow clients counters shutdown; do
+  rmxattr quota project grow clients counters shutdown top metrics reference; do
   pmfs "$c" --help | grep -q "pmfs $c" || die "pmfs $c --help has no example"
 done
 pmfs serve --exclusion list --json | json 'any(s["name"] == "range" and s["default"] for s in j["schemes"])'
 pmfs serve --exclusion list | grep -q "broken on purpose" || die "the list hides the broken schemes"
+
+step "its manual page and its completion name every command and option"
+pmfs reference man >"$work/pmfs.1"
+groff -man -Tutf8 -ww "$work/pmfs.1" 2>"$work/err" >/dev/null || die "groff fails"
+[ ! -s "$work/err" ] || die "groff complains: $(head -3 "$work/err")"
+pmfs reference bash >"$work/pmfs.bash"
+for c in $(pmfs --help | sed -n '/^Subcommands/,/^$/s/^  \([a-z]*\) .*/\1/p'); do
+  grep -q "^\.SS pmfs $c " "$work/pmfs.1" || die "the manual page has no $c"
+  for option in $(pmfs "$c" --help | grep -o '^  .*' | grep -o -- '--[a-z][a-z-]*' | sort -u); do
+    case $option in --help | --json) continue ;; esac
+    sed 's/\\-/-/g' "$work/pmfs.1" | grep -q -- "$option" || die "the manual page has no $option of $c"
+  done
+done
+completes() {  # WANTED WORDS...: the last of them is completed
+  local want=$1
+  shift
+  bash -c 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _pmfs; printf "%s\n" "${COMPREPLY[@]}"' \
+    _ "$work/pmfs.bash" "$@" | grep -qx -- "$want" || die "completion of '$*' has no $want"
+}
+completes truncate pmfs tr
+completes --size pmfs truncate --s
+completes "$work/pmfs.1" pmfs ls "$work/pm"
 
 step "mkfs"
 refused 1 "too small" -- mkfs "$vol" --size 1M
@@ -119,6 +141,18 @@ pmfs df "$vol" --json | json "j['adds_up'] and j['region_kind'] == 'shmem' and j
 refused 1 "process $first" "pmfs shutdown" -- serve "$vol"
 refused 1 "process $first" -- mkfs "$vol" --size 64M --force
 pmfs counters "$vol" --json | json 'j["counters"]["requests"] > 0'
+pmfs metrics "$vol" >"$work/out"
+grep -q "^# TYPE pmfs_faults_total counter$" "$work/out" || die "metrics: no type"
+[ "$(grep -c '^pmfs_bytes{volume="[^"]*",state="[a-z]*"} [0-9]*$' "$work/out")" = 5 ] || die "metrics: not all states of blocks"
+grep -v '^#' "$work/out" | grep -vqE '^pmfs_[a-z0-9_]+\{[^}]*\} [0-9]+$' && die "metrics: $(grep -v '^#' "$work/out" | grep -vE ' [0-9]+$')"
+pmfs metrics "$vol" --file "$work/pmfs.prom" --every 0
+grep -q "^pmfs_clients{" "$work/pmfs.prom" || die "metrics: no file"
+refused 1 "nowhere" -- metrics "$vol" --file "$work/nowhere/pmfs.prom"
+pmfs top "$vol" --every 0.1 --count 2 --json >"$work/out"
+[ "$(wc -l <"$work/out")" = 2 ] || die "top: not two lines"
+tail -1 "$work/out" | json 'j["requests_per_s"] > 0 and len(j["clients"]) == 1 and j["clients"][0]["faults_per_s"] == 0'
+pmfs top "$vol" --every 0.1 --count 1 | grep -q "faults/s" || die "top shows no faults/s"
+pmfs top "$vol" --every 0.1 --count 1 | grep -q $'\x1b' && die "colours where there is no terminal"
 pmfs clients "$vol" --json | json 'len(j["clients"]) == 1 and j["clients"][0]["self"]'
 
 step "cp: round trip"

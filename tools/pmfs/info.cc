@@ -14,6 +14,7 @@
 #include "lib/admin.h"
 #include "pmfs/base/unique_fd.h"
 #include "pmfs/pmfs.hpp"
+#include "tools/pmfs/figures.h"
 #include "tools/pmfs/target.h"
 
 namespace pmfs::cli {
@@ -97,24 +98,12 @@ void clients(const Context& c, const std::string& dir) {
 }
 
 void counters(const Context& c, const std::string& dir) {
-  const Volume v(dir);
-  const proto::WireCounters w = admin::counters(v.session());
-  const std::pair<const char*, uint64_t> all[] = {
-      {"faults", w.faults}, {"faults_minor", w.faults_minor}, {"faults_missing", w.faults_missing},
-      {"faults_wp", w.faults_wp}, {"installs_pages", w.installs_pages}, {"retries", w.retries},
-      {"stale_events", w.stale_events}, {"sigbus", w.sigbus}, {"invalidates", w.invalidates}, {"zaps", w.zaps},
-      {"zapped_pages", w.zapped_pages}, {"agent_commands", w.agent_commands}, {"agent_acks", w.agent_acks},
-      {"requests", w.requests}, {"protocol_errors", w.protocol_errors}, {"canary_errors", w.canary_errors},
-      {"zero_blocks", w.zero_blocks}, {"zero_commits", w.zero_commits}, {"clients", w.clients},
-      {"client_deaths", w.client_deaths}, {"fault_p50_ns", w.fault_p50_ns}, {"fault_p99_ns", w.fault_p99_ns},
-      {"fault_p999_ns", w.fault_p999_ns}, {"invalidate_p50_ns", w.invalidate_p50_ns},
-      {"invalidate_p99_ns", w.invalidate_p99_ns}};
   Json j = Json::object();
-  for (const auto& [name, value] : all) {
+  for (const Figure& f : figures_of(Volume(dir))) {
     if (c.json) {
-      j[name] = value;
+      j[f.name] = f.value;
     } else {
-      fmt::print("{:<20} {:>16}\n", name, value);
+      fmt::print("{:<20} {:>16}\n", f.name, f.value);
     }
   }
   if (c.json) print_json({{"volume", dir}, {"counters", j}});

@@ -82,6 +82,8 @@ int run(int argc, char** argv) {
   add_grow(app, c);
   add_copy(app, c);
   add_info(app, c);
+  add_watch(app, c);
+  add_reference(app, c);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {  // --help, --version

@@ -65,5 +65,7 @@ void add_names(CLI::App& app, Context& c);   // names.cc: ln clone readlink chmo
 void add_quota(CLI::App& app, Context& c);   // quota.cc: quota project
 void add_copy(CLI::App& app, Context& c);    // copy.cc: cp
 void add_info(CLI::App& app, Context& c);    // info.cc: df clients counters shutdown
+void add_watch(CLI::App& app, Context& c);   // watch.cc: top metrics
+void add_reference(CLI::App& app, Context& c);  // reference.cc, after all others: reference
 
 }  // namespace pmfs::cli
