@@ -57,8 +57,10 @@ void under_every_sound_scheme(F&& f) {
 
 // A's access stops at `point` with the old block in its hand; B's operation runs against it. Has A then a PTE on a block
 // that belongs to nobody?
-bool fault_against(std::string_view scheme, const char* point, const std::string& access, const std::string& op) {
+bool fault_against(std::string_view scheme, const char* point, const std::string& access, const std::string& op,
+                   const std::string& before = "") {
   Race r(scheme);
+  if (!before.empty()) r.a->ok(before);
   pause::Gate gate(point);
   r.a->ok("async 1 " + access);
   REQUIRE(gate.wait_arrived());
@@ -79,6 +81,14 @@ TEST_CASE("interleaving 1: fault passes the i_size check, truncate shrinks and f
   under_every_scheme({"none", "isize-only"}, [](std::string_view s) {
     return fault_against(s, "fault:before_install", "load m 8192", "truncate f 4096");
   });
+}
+
+TEST_CASE("interleaving 1 in a mapping that was cut: each piece is covered", "[p1]") {
+  for (const char* access : {"load m 8192", "load m 262144"}) {  // left and right of the cut
+    under_every_scheme({"none", "isize-only"}, [&](std::string_view s) {
+      return fault_against(s, "fault:before_install", access, "truncate f 4096", "cut m 131072 8192");
+    });
+  }
 }
 
 TEST_CASE("interleaving 2: the same with a punch inside EOF", "[p1]") {

@@ -9,6 +9,7 @@
 //   connect VOL                          disconnect (files and mappings go on)
 //   open NAME PATH FLAGS(rwcxta)         r w: access; c: O_CREAT, x: O_EXCL, t: O_TRUNC, a: O_APPEND
 //   close NAME                           handle NAME -> handle number
+//   cut MAPNAME OFF LEN                   unmaps that piece of it
 //   map NAME MAPNAME OFF LEN [ro]        unmap MAPNAME                addr MAPNAME -> 0x...
 //   load MAP OFF -> byte                 store MAP OFF VALUE          xchg MAP OFF VALUE -> old byte
 //   fill MAP OFF LEN VALUE               check MAP OFF LEN VALUE -> ok | bad OFF BYTE (the first that differs)
@@ -43,6 +44,7 @@
 #include <sstream>
 #include <thread>
 
+#include "pmfs/pmfs.h"
 #include "pmfs/pmfs.hpp"
 
 namespace {
@@ -383,6 +385,9 @@ std::string Client::run_checked(const Words& w) {
       maps_.erase(w[1]);
     }
     m->unmap();
+  } else if (w[0] == "cut") {
+    const auto m = find(maps_, word(w, 1));
+    if (pmfs_munmap(m->data() + number(w, 2), number(w, 3)) != 0) throw pmfs::Error(errno, pmfs_strerror());
   } else if (w[0] == "addr") {
     std::ostringstream o;
     o << static_cast<void*>(find(maps_, word(w, 1))->data());
