@@ -70,6 +70,7 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
     }
     PMFS_PAUSE_POINT("fault:before_install");
     if (!beyond_eof && !no_page) {
+      run.mark_shown();
       if (run.writable()) {
         run.mark_dirty();
         if ((m.prot() & PROT_WRITE) && !inode.stores_unseen.load(std::memory_order_relaxed)) inode.stores_unseen.store(true);

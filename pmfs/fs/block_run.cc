@@ -77,6 +77,7 @@ BlockRun::BlockRun(BlockRun&& o) noexcept
       hole_(o.hole_),
       ticket_(o.ticket_),
       entered_(std::exchange(o.entered_, false)),
+      shown_(o.shown_),
       dirty_(o.dirty_),
       zeroed_(o.zeroed_),
       locked_(std::move(o.locked_)) {
@@ -296,6 +297,8 @@ void BlockRun::zero_unwritten() {
   zeroed_ = true;
 }
 
+void BlockRun::mark_shown() { shown_ = true; }
+
 void BlockRun::mark_dirty() { dirty_ = true; }
 
 Entry BlockRun::value_for(const LockedEntry& e) const {
@@ -309,6 +312,7 @@ Entry BlockRun::value_for(const LockedEntry& e) const {
     case BlockKind::kWritten: flags &= ~(Entry::kZero | Entry::kUnwritten); break;
     default: return e.value;
   }
+  if (shown_) flags |= Entry::kWritable;  // nobody else uses the bit: see mark_shown
   if (dirty_) flags |= Entry::kDirty;
   Pfn pfn = e.head >= extent_.pgoff ? extent_.pfn_at(e.head) : extent_.pfn - (extent_.pgoff - e.head);
   return Entry::make(pfn, order_of(e), flags);

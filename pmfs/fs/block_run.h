@@ -58,6 +58,7 @@ class BlockRun {
   // To be asked right before the blocks are used: installed in a client or copied. False: an invalidate may have
   // come between (no sound scheme says it so late): drop the run and grab again.
   bool resolved() { return i_->exclusion->fault_resolved(&ticket_); }
+  void mark_shown();      // somebody may have a PTE from now on: who moves the block takes it away
   void mark_dirty();      // somebody may store through a PTE from now on: fsync flushes these pages
 
  private:
@@ -81,7 +82,7 @@ class BlockRun {
   PageRange hole_{};      // kHole: from the first page to the next extent
   exclusion::FaultTicket ticket_;
   bool entered_ = false;
-  bool dirty_ = false;
+  bool shown_ = false, dirty_ = false;
   bool zeroed_ = false;   // kUnwritten: the blocks are known to read as zero
   std::vector<exclusion::LockedEntry> locked_;
 };

@@ -35,7 +35,8 @@ FileExtent clip(const FileExtent& e, PageRange r) {
 
 }  // namespace
 
-// What a client may have PTEs on in `r`: what was installed writable. A mapping that is being taken over from a manager
+// What a client may have PTEs on in `r`: what was installed, for reading too. A zero or unwritten block that was shown and
+// then written by a call is like any other of the file, but for its old PTE. A mapping that is being taken over from a manager
 // that died may have pages that our lock entries know nothing of: everything written counts then.
 std::vector<FileExtent> MountedVolume::maybe_mapped(Inode& i, PageRange r) {
   std::vector<FileExtent> out;
@@ -45,7 +46,7 @@ std::vector<FileExtent> MountedVolume::maybe_mapped(Inode& i, PageRange r) {
     return out;
   }
   i.entries.for_each(r, [&](Pgoff head, exclusion::Entry e) {
-    if (e.zero() || e.unwritten() || !e.dirty()) return;
+    if (e.zero() || e.unwritten() || !e.writable()) return;  // set by mark_shown
     FileExtent x = clip({head, e.pfn(), e.pages(), false}, r);
     if (!out.empty() && out.back().end() == x.pgoff && out.back().pfn + out.back().count == x.pfn)
       out.back().count += x.count;
