@@ -1,0 +1,39 @@
+#!/bin/bash
+# exercise.sh native|fuse|both|tmpfs|planted|lists: run by on_mount.sh. PMFS_LONG=1: ten times 10^6 operations, each with a seed of
+# its own.
+set -eu
+
+die() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+ops=100000 seeds=1
+if [ -n "${PMFS_LONG:-}" ]; then ops=1000000 seeds=10; fi
+case $1 in
+  native) target=(--volume "$VOL") ;;
+  fuse) target=(--directory "$MNT") ;;
+  both) target=(--volume "$VOL" --directory "$MNT") ;;
+  tmpfs) mkdir "$WORK/files" && target=(--directory "$WORK/files") ;;
+  planted)  # a bug on a real target: found, shrunk, seen again; and not without it
+    for bug in punch-edge stale-tail; do
+      if "$BIN/exerciser" --volume "$VOL" --plant "$bug" --ops 20000 --save "$WORK/list" >"$WORK/out" 2>&1; then die "$bug is not caught"; fi
+      cat "$WORK/out"
+      [ "$(wc -l <"$WORK/list")" -le 5 ] || die "$bug is not shrunk"
+      if "$BIN/exerciser" --volume "$VOL" --plant "$bug" --replay "$WORK/list" --save "$WORK/again" >"$WORK/out" 2>&1; then
+        die "$bug is not seen again"
+      fi
+      "$BIN/exerciser" --directory "$MNT" --replay "$WORK/list" || die "the list fails without the bug"
+    done
+    exit 0
+    ;;
+  lists)  # what was found once
+    for list in "$(dirname "$0")"/lists/*.txt; do
+      "$BIN/exerciser" --volume "$VOL" --replay "$list" --save "$WORK/list" || die "$list fails"
+    done
+    exit 0
+    ;;
+  *) die "$1: no such target" ;;
+esac
+for seed in $(seq "$seeds"); do
+  "$BIN/exerciser" "${target[@]}" --ops "$ops" --seed "$seed" --save "$WORK/list" || die "seed $seed, after $ops operations at most"
+done
