@@ -124,6 +124,39 @@ TEST_CASE("collapse and insert under a client that has every page mapped", "[p1]
   s.m.check_clean();
 }
 
+// The read-only PTE of a zero or unwritten block is still there when a call has written to it.
+TEST_CASE("a page that was shown as zeros and then written by a call moves too", "[p1]") {
+  Manager m;
+  auto a = m.client(), b = m.client();
+  for (auto* c : {a.get(), b.get()}) c->ok("open g /g rwc");
+  const bool unwritten = GENERATE(false, true);
+  if (unwritten) {
+    b->ok("prealloc g 0 " + at(16));
+  } else {
+    b->ok("truncate g " + at(16));
+  }
+  a->ok("map g m 0 " + at(16));
+  for (unsigned k = 0; k < 16; ++k) CHECK(a->cmd("load m " + at(k)) == "0");
+  for (unsigned k = 4; k < 12; ++k) CHECK(b->cmd("write g " + at(k) + " 4096 " + std::to_string(k + 1)) == "4096");
+  SECTION("collapse") {
+    b->ok("collapse g " + at(2) + " 4096");
+    for (unsigned k = 0; k < 15; ++k) CHECK(a->cmd("load m " + at(k)) == (k >= 3 && k < 11 ? std::to_string(k + 2) : "0"));
+  }
+  SECTION("insert") {
+    b->ok("insert g " + at(2) + " 4096");
+    for (unsigned k = 0; k < 16; ++k) CHECK(a->cmd("load m " + at(k)) == (k >= 5 && k < 13 ? std::to_string(k) : "0"));
+  }
+  SECTION("clone, then a write to the other file") {
+    b->ok("open h /h rwc");
+    b->ok("clone g 0 h 0 " + at(16));
+    CHECK(b->cmd("write g " + at(5) + " 4096 99") == "4096");
+    CHECK(a->cmd("load m " + at(5)) == "99");
+    CHECK(b->cmd("read h " + at(5) + " 1").find("uniform 6") != std::string::npos);
+  }
+  CHECK(m.p1_violations(*a) == 0);
+  m.check_clean();
+}
+
 TEST_CASE("a stopped client finds its stores at their new place", "[p1]") {
   Shift s;
   s.a->ok("store m " + at(20) + " 111");
