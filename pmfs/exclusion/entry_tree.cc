@@ -53,7 +53,7 @@ constexpr uint64_t empty_word(unsigned level) {
 
 Entry Entry::make(Pfn pfn, unsigned order, uint64_t flags) {
   return {pfn.v << kPfnShift | uint64_t{order / kHugeOrder} << kOrderShift | kPresent |
-          (flags & (kZero | kUnwritten | kDirty | kWritable))};
+          (flags & (kZero | kUnwritten | kDirty | kShown))};
 }
 
 LockEntryTree::LockEntryTree(uint64_t lock_key) : impl_(std::make_unique<Impl>(lock_key)) {}

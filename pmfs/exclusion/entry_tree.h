@@ -6,7 +6,7 @@
 //
 // An entry is one 64-bit word:
 //   bit 0 VALUE (an entry, not a node pointer) · 1 LOCKED · 2 WAITERS · 3 PRESENT (has a pfn) · 4 ZERO
-//   · 5 UNWRITTEN · 6 DIRTY · 7 WRITABLE (installed writable somewhere) · 8-11 order/9 · 12-63 pfn
+//   · 5 UNWRITTEN · 6 DIRTY · 7 SHOWN (a PTE may be there) · 8-11 order/9 · 12-63 pfn
 //
 // Fault side: lock() sets LOCKED with one compare-and-swap on the slot, then reads the marks of the nodes on its
 // path; unlock() is one compare-and-swap, which notices a stolen entry. Invalidate side: mark() sets, per level, the
@@ -45,19 +45,19 @@ namespace pmfs::exclusion {
 struct Entry {
   uint64_t bits = 0;
   static constexpr uint64_t kValue = 1, kLocked = 2, kWaiters = 4, kPresent = 8;
-  static constexpr uint64_t kZero = 16, kUnwritten = 32, kDirty = 64, kWritable = 128;
+  static constexpr uint64_t kZero = 16, kUnwritten = 32, kDirty = 64, kShown = 128;
   static constexpr unsigned kOrderShift = 8, kPfnShift = 12;
   static Entry make(Pfn pfn, unsigned order, uint64_t flags);  // order 0 or kHugeOrder; PRESENT is implied
   constexpr bool present() const { return bits & kPresent; }
   constexpr bool zero() const { return bits & kZero; }
   constexpr bool unwritten() const { return bits & kUnwritten; }
   constexpr bool dirty() const { return bits & kDirty; }
-  constexpr bool writable() const { return bits & kWritable; }
+  constexpr bool shown() const { return bits & kShown; }
   constexpr unsigned order() const { return static_cast<unsigned>((bits >> kOrderShift) & 15) * kHugeOrder; }
   constexpr uint64_t pages() const { return uint64_t{1} << order(); }
   constexpr Pfn pfn() const { return Pfn(bits >> kPfnShift); }
   // As the caller sees it: without VALUE, LOCKED, WAITERS.
-  constexpr uint64_t flags() const { return bits & (kZero | kUnwritten | kDirty | kWritable); }
+  constexpr uint64_t flags() const { return bits & (kZero | kUnwritten | kDirty | kShown); }
 };
 
 struct LockedEntry {  // what lock() returns; unlock() takes it back. Plain data: no destructor unlocks it.

@@ -312,7 +312,7 @@ Entry BlockRun::value_for(const LockedEntry& e) const {
     case BlockKind::kWritten: flags &= ~(Entry::kZero | Entry::kUnwritten); break;
     default: return e.value;
   }
-  if (shown_) flags |= Entry::kWritable;  // nobody else uses the bit: see mark_shown
+  if (shown_) flags |= Entry::kShown;
   if (dirty_) flags |= Entry::kDirty;
   Pfn pfn = e.head >= extent_.pgoff ? extent_.pfn_at(e.head) : extent_.pfn - (extent_.pgoff - e.head);
   return Entry::make(pfn, order_of(e), flags);

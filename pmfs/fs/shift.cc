@@ -46,7 +46,7 @@ std::vector<FileExtent> MountedVolume::maybe_mapped(Inode& i, PageRange r) {
     return out;
   }
   i.entries.for_each(r, [&](Pgoff head, exclusion::Entry e) {
-    if (e.zero() || e.unwritten() || !e.writable()) return;  // set by mark_shown
+    if (e.zero() || e.unwritten() || !e.shown()) return;
     FileExtent x = clip({head, e.pfn(), e.pages(), false}, r);
     if (!out.empty() && out.back().end() == x.pgoff && out.back().pfn + out.back().count == x.pfn)
       out.back().count += x.count;

@@ -16,7 +16,7 @@ TEST_CASE("an entry packs a block, an order and flags into one word") {
   CHECK(e.zero());
   CHECK(e.dirty());
   CHECK_FALSE(e.unwritten());
-  CHECK_FALSE(e.writable());
+  CHECK_FALSE(e.shown());
   CHECK(e.flags() == (Entry::kZero | Entry::kDirty));  // LOCKED is not the caller's to set
   CHECK_FALSE((e.bits & Entry::kLocked));
   CHECK_FALSE(Entry{}.present());

@@ -260,7 +260,7 @@ TEST_CASE("interleaving 26: the error comes when some blocks are revoked already
 }
 
 TEST_CASE("interleaving 23: a store between the look at a page's mark and its flush: the mark stays", "[robust]") {
-  const bool lost = GENERATE(false, true);  // what would come of it if the mark were lost
+  const bool lost = GENERATE(false, true);  // what would come of it if the marks were lost
   CAPTURE(lost);
   Two t;
   t.a->ok("store m 8192 1");
@@ -277,7 +277,7 @@ TEST_CASE("interleaving 23: a store between the look at a page's mark and its fl
   if (lost) {
     exclusion::LockedEntry e = i->entries.lock(Pgoff(2), 0, Wait::kBlock);
     REQUIRE(e);
-    const auto flags = e.value.flags() & ~exclusion::Entry::kDirty;
+    const auto flags = e.value.flags() & ~(exclusion::Entry::kDirty | exclusion::Entry::kShown);
     i->entries.unlock(e, exclusion::Entry::make(e.value.pfn(), e.value.order(), flags));
   }
   t.b->ok("collapse f 0 4096");
