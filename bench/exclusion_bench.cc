@@ -10,7 +10,7 @@
 
 #include <benchmark/benchmark.h>
 
-#include "pmfs/exclusion/scheme.h"
+#include "bench/fault_path.h"
 
 using namespace pmfs;
 using namespace pmfs::exclusion;
@@ -143,20 +143,6 @@ void RangeLockUncontended(benchmark::State& state) {
 }
 BENCHMARK(RangeLockUncontended);
 
-// The whole fault path of a scheme, as BlockRun goes it.
-void fault(Scheme& s, LockEntryTree& t, uint64_t page) {
-  FaultTicket ticket;
-  for (;;) {
-    s.enter_fault({Pgoff(page), Pgoff(page + 1)}, Wait::kBlock, &ticket);
-    const LockedEntry e = t.lock(Pgoff(page), 0, Wait::kBlock);
-    const bool in = s.fault_locked(&ticket) && s.fault_resolved(&ticket);
-    t.unlock(e, in ? Entry::make(Pfn(page), 0, 0) : e.value);
-    s.leave_fault(&ticket);
-    if (in) return;
-    ++ticket.retries;
-  }
-}
-
 // A page per thread.
 void SchemeFault(benchmark::State& state, const SchemeInfo& info) {
   static std::unique_ptr<LockEntryTree> tree;
@@ -167,7 +153,7 @@ void SchemeFault(benchmark::State& state, const SchemeInfo& info) {
     fill(*tree, 512 * 8);
   }
   const uint64_t page = static_cast<uint64_t>(state.thread_index()) * 512;
-  for (auto _ : state) fault(*scheme, *tree, page);
+  for (auto _ : state) bench::fault(*scheme, *tree, page);
   state.SetItemsProcessed(state.iterations());
   if (state.thread_index() == 0) {
     scheme.reset();
@@ -184,7 +170,7 @@ void SchemeBesidePunches(benchmark::State& state, const SchemeInfo& info) {
   Puncher puncher(t, *s, PageRange{Pgoff(first), Pgoff(first + 16)});
   uint64_t p = 0;
   for (auto _ : state) {
-    fault(*s, t, p);
+    bench::fault(*s, t, p);
     p = (p + 1) % 16;
   }
   state.counters["punches/s"] = benchmark::Counter(static_cast<double>(puncher.stop()), benchmark::Counter::kIsRate);
