@@ -17,7 +17,7 @@ struct Figure {
   uint64_t value;
 };
 
-// Root and the manager's own user only (EPERM). Throws Error.
+// Whoever may connect may ask. Throws Error.
 std::vector<Figure> figures_of(const Volume& v);
 uint64_t figure(const std::vector<Figure>& all, std::string_view name);  // 0: none of that name
 
