@@ -22,12 +22,12 @@ class Memory final : public Target {
     const File& file = files_[f.v];
     if (offset >= file.size) return 0;
     const size_t n = std::min<uint64_t>(out.size(), file.size - offset);
-    std::memcpy(out.data(), file.bytes.data() + offset, n);
+    std::copy_n(file.bytes.data() + offset, n, out.data());
     return n;
   }
   size_t write(FileIndex f, uint64_t offset, std::span<const std::byte> in) override {
     File& file = files_[f.v];
-    std::memcpy(file.bytes.data() + offset, in.data(), in.size());
+    std::copy_n(in.data(), in.size(), file.bytes.data() + offset);
     file.size = std::max(file.size, offset + in.size());
     return in.size();
   }

@@ -47,7 +47,7 @@ void differ(const char* where, FileIndex f, uint64_t offset, std::span<const std
     throw std::runtime_error(std::string(where) + ": file " + std::to_string(f.v) + " at " + std::to_string(offset) + ": " +
                              std::to_string(got.size()) + " bytes, not " + std::to_string(want.size()));
   }
-  if (std::memcmp(got.data(), want.data(), got.size()) == 0) return;
+  if (std::equal(got.begin(), got.end(), want.begin())) return;
   const auto i = static_cast<size_t>(std::mismatch(got.begin(), got.end(), want.begin()).first - got.begin());
   throw std::runtime_error(std::string(where) + ": file " + std::to_string(f.v) + ", byte " + std::to_string(offset + i) + " is " +
                            std::to_string(unsigned(got[i])) + ", not " + std::to_string(unsigned(want[i])));
