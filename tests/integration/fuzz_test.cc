@@ -115,7 +115,9 @@ TEST_CASE("garbage in the ring: every request is answered, nothing of others is 
   CHECK(honest->cmd("read f 0 65536").find("uniform 42") != std::string::npos);
   liar.reset();
   honest->kill(SIGKILL);
-  CHECK(m.all_gone());
+  const bool gone = m.all_gone();
+  CAPTURE(m.server().sessions().size(), m.volume().space().blocks_reserved);
+  CHECK(gone);
   CHECK(m.volume().space().blocks_deferred == 0);
   m.check_clean();
 }
