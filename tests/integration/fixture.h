@@ -56,7 +56,7 @@ class Manager {
   }
   // Until no session is left and what they held is given back.
   bool all_gone() {
-    for (int i = 0; i < 2000; ++i) {
+    for (int i = 0; i < 24000; ++i) {  // a bound on a hang: what was asked for last may be long, and others compute
       if (server().sessions().empty() && volume().space().blocks_reserved == 0) return true;
       ::usleep(5000);
     }
