@@ -87,6 +87,7 @@ MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptio
             if (!S_ISREG(a.mode)) fail(EISDIR, "inode {}: is a directory", to_u64(ino));
             auto inode = std::make_shared<Inode>(ino, a.size, *scheme_, *store_);
             inode->all_dirty.store(!store_->superblock().was_clean);
+            if (owners_) track_owners(ino);
             return inode;
           },
           [this](Inode& i) { evict(i); }) {
@@ -103,6 +104,13 @@ MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptio
   refill_ = std::make_unique<Refill>(*region_, *store_, false);
   recover();
   refill_ = std::make_unique<Refill>(*region_, *store_, !sb.geometry.sparse && !o.canary);
+}
+
+// Before anything is taken from the file: clients of a former manager may have PTEs on blocks that ours has not faulted in,
+// which stay the file's, for who looks, until they have been zapped.
+void MountedVolume::track_owners(Ino ino) {
+  for (const FileExtent& e : store_->extents(ino, {Pgoff(0), kEndOfFile}, SIZE_MAX))
+    if (!e.shared) owners_->set(ino, e, false);
 }
 
 // What a crash between two steps leaves:

@@ -205,6 +205,7 @@ class MountedVolume {
   void finish(Stuck& s);
   void finish_zapped();
   void finish_some_zapped();
+  void track_owners(Ino ino);
   void retry_stuck();
   void zero_bytes(Inode& i, uint64_t from, uint64_t to);
   void zero_edges(Inode& i, uint64_t offset, uint64_t end, PageRange whole);

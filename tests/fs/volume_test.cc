@@ -71,6 +71,26 @@ TEST_CASE("what is written is read, across pages, and holes are zero") {
   f.check_clean();
 }
 
+TEST_CASE("whose a block is, is known of files that this mount has not faulted in, until the block is free") {
+  Fixture f;
+  VolumeOptions traced;
+  traced.trace = true;
+  Pfn block;
+  {
+    InodeRef i = f.open("/a");
+    f.write(*i, 0, kBlockSize, 3);
+    block = f.v->store().lookup_extent(i->ino, Pgoff(0))->pfn;
+  }
+  f.mount(traced);
+  CHECK(f.v->owners()->get(block).ino == Ino{});  // nobody has the file open: nothing can be taken from it
+  InodeRef i = f.open("/a");
+  CHECK(f.v->owners()->get(block).ino == i->ino);
+  CHECK(f.v->owners()->get(block).pgoff == Pgoff(0));
+  f.v->truncate(*i, 0);
+  f.v->space();  // settles
+  CHECK(f.v->owners()->get(block).ino == Ino{});
+}
+
 TEST_CASE("whatever is done to a file, it agrees with a plain array") {
   constexpr uint64_t kMax = 3 << 20;
   Fixture f(16384);
