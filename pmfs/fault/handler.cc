@@ -9,6 +9,8 @@
 namespace pmfs::fault {
 
 void FaultHandler::handle(Client& client, const uffd_msg& m) {
+  // The userfaultfd of a child, which nobody asked for: reading the event has made it ours.
+  if (m.event == UFFD_EVENT_FORK) UniqueFd(static_cast<int>(m.arg.fork.ufd)).reset();
   if (m.event != UFFD_EVENT_PAGEFAULT) return;  // REMAP: reading it has let the agent's mremap go on
   int64_t start = sys().monotonic_ns();
   const uint64_t flags = m.arg.pagefault.flags, address = m.arg.pagefault.address & ~(kBlockSize - 1);

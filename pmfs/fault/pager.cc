@@ -15,7 +15,7 @@
 namespace pmfs::fault {
 
 namespace {
-constexpr size_t kBatch = 16;
+constexpr size_t kBatch = 16, kBatchesInTurn = 8;
 constexpr uint64_t kStopId = 0;  // client ids start at 1
 constexpr int kNice = -10;       // needs CAP_SYS_NICE; without it pagers are as everybody
 
@@ -106,10 +106,11 @@ void Pagers::follow(Client& c) {
   }
 }
 
-void Pagers::serve(const std::shared_ptr<Client>& c) {
+void Pagers::serve(const std::shared_ptr<Client>& c, int epoll) {
   uffd_msg m[kBatch];
+  size_t got = kBatch;
   // Less than asked for: it was empty, and what comes later is a new edge.
-  for (size_t got = kBatch; got == kBatch;) {
+  for (size_t batch = 0; got == kBatch && batch < kBatchesInTurn; ++batch) {
     got = c->uffd()->read(m, kBatch);
     for (size_t i = 0; i < got; ++i) {
       handler_.handle(*c, m[i]);
@@ -117,6 +118,10 @@ void Pagers::serve(const std::shared_ptr<Client>& c) {
     }
   }
   follow(*c);
+  if (got < kBatch) return;
+  // There may be more: behind the others who wait. If it is not in this set any more, another has seen that there is.
+  epoll_event e{EPOLLIN | EPOLLET, {.u64 = c->id}};
+  ::epoll_ctl(epoll, EPOLL_CTL_MOD, c->uffd()->fd(), &e);
 }
 
 void Pagers::run(int epoll, int processor) {
@@ -141,7 +146,7 @@ void Pagers::run(int epoll, int processor) {
       auto it = clients_.find(e.data.u64);
       if (it != clients_.end()) c = it->second;
     }
-    if (c) serve(c);
+    if (c) serve(c, epoll);
   }
 }
 

@@ -4,7 +4,8 @@
 // fault is handled while its first waits for a punch. A client one thread of which faults on and on moves to a lane: a
 // pager bound to the processor that thread runs on. The thread sleeps while its fault is answered, so the lane has the
 // processor to itself, no other one has to be woken for it, and the others stay free for other work. It goes back when
-// other threads of it fault too. No client can hold a pager: reads never block, and handling never waits for a client.
+// other threads of it fault too. No client can hold a pager: reads never block, handling never waits for a client, and
+// who faults without an end gives way after a turn.
 #pragma once
 
 #include <atomic>
@@ -32,7 +33,7 @@ class Pagers {
     std::thread thread;
   };
   void run(int epoll, int processor);
-  void serve(const std::shared_ptr<Client>& c);
+  void serve(const std::shared_ptr<Client>& c, int epoll);
   void follow(Client& c);
   void move(Client& c, int lane);
   int epoll_of(int lane) REQUIRES(mutex_);  // makes the lane; throws if that fails

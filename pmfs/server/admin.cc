@@ -89,7 +89,7 @@ void Dispatcher::blocks(Call& c) {
   constexpr uint64_t kMost = kBounceBytes / sizeof(WireBlock);
   if (c.r.a0 > kMost) fail(EINVAL, "{} blocks asked for; at most {} at once", c.r.a0, kMost);
   std::vector<uint64_t> pfns(c.r.a0);
-  std::memcpy(pfns.data(), c.bounce, pfns.size() * sizeof(uint64_t));
+  if (!pfns.empty()) std::memcpy(pfns.data(), c.bounce, pfns.size() * sizeof(uint64_t));
   uint64_t n = 0;
   for (uint64_t pfn : pfns) {
     if (pfn >= volume_.region().blocks()) fail(EINVAL, "block {}: the region has {}", pfn, volume_.region().blocks());

@@ -23,7 +23,7 @@ constexpr size_t kMapAheadExtents = 1024;
 void Dispatcher::execute(Session& s, uint32_t slot) {
   host_.requests.add();
   Slot& shared = s.ring().slot(slot);
-  Call c{s, {}, {}, {}, s.ring().bounce(slot)};
+  Call c{s, {}, {}, {}, s.ring().bounce(slot), &shared.request};
   std::memcpy(&c.r, &shared.request, sizeof c.r);  // once: what the client does to it now doesn't matter
   int err = 0;
   std::string message;
@@ -68,8 +68,10 @@ void Dispatcher::run(Call& c) {
     case Op::kProtect: return protect(c);
     case Op::kSync: return sync(c);
     case Op::kRead: {
-      if (r.a1 > kBounceBytes) fail(EPROTO, "read of {} bytes; at most {} at once", r.a1, kBounceBytes);
+      if (r.a1 > kBounceBytes && host_.sabotage != Sabotage::kReadUnchecked)
+        fail(EPROTO, "read of {} bytes; at most {} at once", r.a1, kBounceBytes);
       auto f = file(c, false);
+      if (host_.sabotage == Sabotage::kReadTwice) std::memcpy(&c.r, c.shared, sizeof c.r);
       c.reply.v0 = volume_.read(*f->inode, {c.bounce, r.a1}, r.a0, c.wait());
       return;
     }

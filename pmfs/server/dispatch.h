@@ -13,6 +13,13 @@
 
 namespace pmfs::server {
 
+// A check left out, only to see that a test finds it.
+enum class Sabotage : uint8_t {
+  kNone,
+  kReadUnchecked,  // the length of a read may be any
+  kReadTwice,      // it is checked, and then read from the client's memory once more
+};
+
 class Dispatcher {
  public:
   // What the dispatcher needs of the server.
@@ -22,6 +29,7 @@ class Dispatcher {
     std::function<void(uint64_t)> drop_fork;
     std::function<void()> shutdown;
     Counter requests, protocol_errors, client_deaths;
+    Sabotage sabotage = Sabotage::kNone;
   };
   Dispatcher(MountedVolume& volume, fault::FaultHandler& faults, Host& host) : volume_(volume), faults_(faults), host_(host) {}
   // The slot's state is kRunning; the reply and the bounce buffer are ours until the caller sets kDone.
@@ -35,6 +43,7 @@ class Dispatcher {
     proto::Request r;
     std::string path1, path2;
     std::byte* bounce;
+    const proto::Request* shared;  // the client's, to sabotage with
     proto::Reply reply{};
     Wait wait() const { return r.flags & proto::kFlagNoWait ? Wait::kNoWait : Wait::kBlock; }
   };

@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -26,6 +27,7 @@ namespace {
 constexpr uint64_t kListenId = 0, kStopId = ~uint64_t{0};
 constexpr int64_t kForkTtlNs = 30'000'000'000;
 constexpr size_t kMaxForks = 64;  // of one client, forked and not yet connected
+constexpr size_t kMaxForkEntries = 1 << 20;  // files and mappings that those of one user keep, of clients that are gone too
 }  // namespace
 
 Server::Server(const ServerOptions& o) : options_(o) {
@@ -36,6 +38,9 @@ Server::Server(const ServerOptions& o) : options_(o) {
          "and access to that device",
          std::strerror(errno));
   fault::probe_kernel(uffd_device_.get());
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) fail(errno, "manager: its limit of descriptors can't be read");
+  shares_ = std::make_unique<FdShares>(limit.rlim_cur);
   volume_ = std::make_unique<MountedVolume>(o.volume, VolumeOptions{o.exclusion, o.allow_broken, o.canary, o.trace, true, true,
                                                                             o.zap_at_mount});
   // A description of its own: the one of the region holds the manager's lock on the file.
@@ -55,6 +60,7 @@ Server::~Server() {
 void Server::start() {
   faults_ = std::make_unique<fault::FaultHandler>(*volume_);
   pagers_ = std::make_unique<fault::Pagers>(*faults_, options_.pagers);
+  host_.sabotage = options_.sabotage;
   host_.sessions = [this] { return sessions(); };
   host_.shutdown = [this] { request_stop(); };
   host_.keep_fork = [this](ForkImage image) {
@@ -63,10 +69,14 @@ void Server::start() {
       if (::getrandom(&token, sizeof token, 0) != sizeof token) token = 0;
     image.expires_ns = sys().monotonic_ns() + kForkTtlNs;
     MutexLock l(forks_mutex_);
-    size_t outstanding = 0;
-    for (auto& [t, f] : forks_) outstanding += f->client == image.client;
-    if (outstanding >= kMaxForks)
-      fail(EAGAIN, "client {}: {} forks of it have not connected yet", image.client, outstanding);
+    size_t outstanding = 0, entries = image.files.size() + image.mappings.size();
+    for (auto& [t, f] : forks_) {
+      outstanding += f->client == image.client;
+      if (f->uid == image.uid) entries += f->files.size() + f->mappings.size();
+    }
+    if (outstanding >= kMaxForks || entries > kMaxForkEntries)
+      fail(EAGAIN, "client {}: {} forks of it, {} files and mappings of user {} wait for a child to connect", image.client, outstanding,
+           entries, image.uid);
     forks_[token] = std::make_shared<ForkImage>(std::move(image));
     return token;
   };
@@ -189,9 +199,11 @@ void Server::accept() {
   int raw = fd.get();
   std::shared_ptr<Session> s;
   try {
-    s = std::make_shared<Session>(*volume_, *pagers_, ++next_id_, std::move(fd), peer);
+    auto share = shares_->take(peer, Session::kOwnFds);
+    s = std::make_shared<Session>(*volume_, *pagers_, *shares_, std::move(share), ++next_id_, std::move(fd), peer);
   } catch (const Error& e) {
-    spdlog::warn("client of pid {}: {}", peer.pid, e.message());
+    if (fd) send_error(fd.get(), 0, e.err(), e.message().c_str());
+    spdlog::debug("client of pid {}: {}", peer.pid, e.message());  // it may try without an end
     return;
   }
   {

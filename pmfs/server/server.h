@@ -26,6 +26,7 @@ struct ServerOptions {
   unsigned socket_mode = 0600;  // who may connect: a capability on all file data of the volume
   double grace_seconds = 15;    // clients of a manager that died may come back; then unlinked files of the rest are freed
   bool zap_at_mount = true;     // VolumeOptions
+  Sabotage sabotage = Sabotage::kNone;
 };
 
 class Server {
@@ -62,6 +63,7 @@ class Server {
   std::shared_ptr<ForkImage> take_fork(uint64_t token, uid_t uid);
 
   const ServerOptions options_;
+  std::unique_ptr<FdShares> shares_;
   std::unique_ptr<MountedVolume> volume_;
   std::unique_ptr<fault::FaultHandler> faults_;
   std::unique_ptr<fault::Pagers> pagers_;

@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "pmfs/base/error.h"
 
@@ -14,6 +15,8 @@ using namespace proto;
 
 namespace {
 constexpr size_t kMaxFiles = 65536;
+// Threads of a stopped client that wait in calls and in faults may well have some 100,000 commands posted.
+constexpr size_t kMaxCommands = 1 << 18;
 
 // The peer's ids and supplementary groups. Without the groups it is merely refused more.
 meta::Credentials credentials_of(int socket, const ucred& peer) {
@@ -28,12 +31,15 @@ meta::Credentials credentials_of(int socket, const ucred& peer) {
 
 }  // namespace
 
-Session::Session(MountedVolume& volume, fault::Pagers& pagers, uint64_t session_id, UniqueFd socket, const ucred& cred)
+Session::Session(MountedVolume& volume, fault::Pagers& pagers, FdShares& shares, std::shared_ptr<const void> own_fds,
+                 uint64_t session_id, UniqueFd socket, const ucred& cred)
     : id(session_id),
       peer(cred),
       who(credentials_of(socket.get(), cred)),
       volume_(volume),
       pagers_(pagers),
+      shares_(shares),
+      own_fds_(std::move(own_fds)),
       socket_(std::move(socket)),
       client_(session_id),
       epoch_(static_cast<uint32_t>(volume.superblock().mount_epoch)) {}
@@ -109,7 +115,10 @@ std::shared_ptr<fault::Sentinel> Session::sentinel(const InodeRef& inode) {
   MutexLock l(files_mutex_);
   auto& weak = sentinels_[to_u64(inode->ino)];
   if (auto s = weak.lock()) return s;
-  auto s = std::make_shared<fault::Sentinel>(inode);
+  auto share = shares_.take(peer, 1);
+  std::shared_ptr<fault::Sentinel> s(new fault::Sentinel(inode), [share](fault::Sentinel* p) {
+    delete p;  // and then its share
+  });
   weak = s;
   // Kept until the file is closed: the client has it mapped before the manager knows of the mapping. (A mapping that is handed
   // over may be of a file that is closed: it keeps its own.)
@@ -226,6 +235,10 @@ ForkImage Session::fork_image() {
 uint64_t Session::post(fault::VmaCommand c) {
   MutexLock l(agent_mutex_);
   if (ended()) return 0;
+  if (commands_.size() >= kMaxCommands) {  // it never executes any: the manager's memory is not its to fill
+    ::shutdown(socket(), SHUT_RDWR);       // so the control thread ends it
+    return next_seq_;
+  }
   commands_.push_back(std::move(c));
   ++next_seq_;
   pump();
@@ -265,6 +278,12 @@ void Session::agent_acks() {
     pump();
   }
   for (auto& [c, err] : done) c.mapping->vma_done(c, err);
+}
+
+void Session::ring_bell() {
+  const uint64_t one = 1;
+  if (::write(doorbell_.get(), &one, sizeof one) < 0) {
+  }  // full: the client has filled it, to its own harm
 }
 
 uint64_t Session::last_command() {

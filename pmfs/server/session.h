@@ -21,6 +21,7 @@
 #include "pmfs/fault/pager.h"
 #include "pmfs/proto/control.h"
 #include "pmfs/proto/ring.h"
+#include "pmfs/server/fd_shares.h"
 
 namespace pmfs::server {
 
@@ -46,7 +47,10 @@ struct ForkImage {
 
 class Session final : public fault::Agent, public std::enable_shared_from_this<Session> {
  public:
-  Session(MountedVolume& volume, fault::Pagers& pagers, uint64_t id, UniqueFd socket, const ucred& peer);
+  static constexpr size_t kOwnFds = 5;  // socket, ring, doorbell, userfaultfd, SIGBUS memfd
+  // own_fds: a share of that many. `shares` outlives it: sentinels take more.
+  Session(MountedVolume& volume, fault::Pagers& pagers, FdShares& shares, std::shared_ptr<const void> own_fds, uint64_t id,
+          UniqueFd socket, const ucred& peer);
   ~Session() override;
 
   const uint64_t id;
@@ -94,6 +98,8 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
 
   // For the adaptive spin of the workers (server/workers.cc).
   std::atomic<int64_t> spin_ns{0}, last_reply_ns{0};
+  std::atomic<uint32_t> next_slot{0};  // where the next look at the slots begins: all of them get their turn
+  void ring_bell();                    // as the client would
 
  private:
   void pump() REQUIRES(agent_mutex_);
@@ -103,6 +109,8 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
 
   MountedVolume& volume_;
   fault::Pagers& pagers_;
+  FdShares& shares_;
+  const std::shared_ptr<const void> own_fds_;
   UniqueFd socket_, ring_fd_, doorbell_;
   std::unique_ptr<proto::Ring> ring_;
   fault::Client client_;

@@ -16,6 +16,7 @@ using namespace proto;
 namespace {
 constexpr uint64_t kStopId = 0;
 constexpr int64_t kMaxSpinNs = 50'000, kMinSpinNs = 5'000;
+constexpr int64_t kTurnNs = 1'000'000;  // then it is the next client's turn, though this one has more
 }  // namespace
 
 Workers::Workers(Dispatcher& dispatcher, unsigned threads)
@@ -76,18 +77,20 @@ void Workers::run() {
 // The doorbell's count is never read: each write is an edge of its own.
 void Workers::serve(Session& s) {
   RingHeader& h = s.ring().header();
+  const int64_t turn_end = sys().monotonic_ns() + kTurnNs;
   if (sys().monotonic_ns() - s.last_reply_ns.load(std::memory_order_relaxed) < kMaxSpinNs)
     s.spin_ns.store(kMaxSpinNs, std::memory_order_relaxed);
   while (!s.ended() && !stop_.load(std::memory_order_relaxed)) {
     h.manager_sleeps.store(0);
-    execute_pending(s);
+    execute_pending(s, turn_end);
+    if (sys().monotonic_ns() >= turn_end) return s.ring_bell();  // behind those who wait
     int64_t budget = s.spin_ns.load(std::memory_order_relaxed);
     if (budget >= kMinSpinNs && spinning_.fetch_add(1) == 0) {
       int64_t until = sys().monotonic_ns() + budget;
       bool found = false;
       while (!found && sys().monotonic_ns() < until && !s.ended()) {
         for (int k = 0; k < 16; ++k) __builtin_ia32_pause();
-        found = execute_pending(s);
+        found = execute_pending(s, turn_end);
       }
       if (!found) s.spin_ns.store(budget / 2, std::memory_order_relaxed);
       spinning_.fetch_sub(1);
@@ -97,15 +100,17 @@ void Workers::serve(Session& s) {
     }
     // Whoever publishes after this store rings; whoever did before is seen by the look that follows.
     h.manager_sleeps.store(1);
-    if (!execute_pending(s)) return;
+    if (!execute_pending(s, turn_end)) return;
   }
 }
 
-bool Workers::execute_pending(Session& s) {
+bool Workers::execute_pending(Session& s, int64_t until_ns) {
   s.agent_acks();
   RingHeader& h = s.ring().header();
   bool any = false;
-  for (uint32_t i = 0; i < kSlots; ++i) {
+  const uint32_t first = s.next_slot.load(std::memory_order_relaxed);
+  for (uint32_t k = 0; k < kSlots; ++k) {
+    const uint32_t i = (first + k) % kSlots;
     std::atomic<uint32_t>& state = s.ring().slot(i).state;
     uint32_t v = state.load();
     if ((v & ~kWaitingBit) != kPending) continue;
@@ -114,11 +119,14 @@ bool Workers::execute_pending(Session& s) {
       continue;  // another worker's, or a client that plays with its words
     h.manager_sleeps.store(1);
     dispatcher_.execute(s, i);
-    s.last_reply_ns.store(sys().monotonic_ns(), std::memory_order_relaxed);
+    const int64_t now = sys().monotonic_ns();
+    s.last_reply_ns.store(now, std::memory_order_relaxed);
+    s.next_slot.store(i + 1, std::memory_order_relaxed);
     if (state.exchange(kDone) & kWaitingBit) futex_wake(&state, INT32_MAX);
     dispatcher_.settle();
     h.manager_sleeps.store(0);
     any = true;
+    if (now >= until_ns) break;
   }
   return any;
 }

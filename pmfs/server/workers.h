@@ -1,6 +1,7 @@
 // Workers: the threads that execute clients' requests. They share an edge-triggered epoll set over the sessions'
 // doorbells; a worker that has served a session spins on its ring for a little while if its client tends to come
-// back at once, and only one worker spins at a time.
+// back at once, and only one worker spins at a time. A client that always has more gives way after a turn of a millisecond (and
+// the request that is under way then): its bell is rung for it, behind the bells of others.
 //
 // While a request is being executed manager_sleeps is set, so that a second thread of that client rings the bell
 // and gets another worker.
@@ -27,7 +28,7 @@ class Workers {
  private:
   void run();
   void serve(Session& s);
-  bool execute_pending(Session& s);
+  bool execute_pending(Session& s, int64_t until_ns);  // false: there was nothing
 
   Dispatcher& dispatcher_;
   UniqueFd epoll_, stop_event_;

@@ -1,7 +1,8 @@
 // A manager in a process of its own, to be killed: it says "ready" when clients can connect, and "arrived" when a thread of
 // it has reached the pause point that it was told to stop at.
 //
-//   test_manager VOLUME [--pause POINT [SKIP]] [--grace SECONDS] [--no-zap] [--takeover]
+//   test_manager VOLUME [--pause POINT [SKIP]] [--grace SECONDS] [--no-zap] [--takeover] [--socket-mode OCTAL]
+//                [--sabotage-reads]
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -42,6 +43,10 @@ int main(int argc, char** argv) {
       o.zap_at_mount = false;
     } else if (arg == "--takeover") {
       takeover = true;
+    } else if (arg == "--sabotage-reads") {
+      o.sabotage = pmfs::server::Sabotage::kReadTwice;
+    } else if (arg == "--socket-mode" && i + 1 < argc) {
+      o.socket_mode = static_cast<unsigned>(std::strtoul(argv[++i], nullptr, 8));
     } else if (arg == "--grace" && i + 1 < argc) {
       o.grace_seconds = std::atof(argv[++i]);
     } else if (arg == "--pause" && i + 1 < argc) {
