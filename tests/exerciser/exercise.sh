@@ -1,17 +1,19 @@
 #!/bin/bash
-# exercise.sh native|fuse|both|tmpfs|planted|lists: run by on_mount.sh. PMFS_LONG=1: ten times 10^6 operations, each with a seed of
-# its own.
+# exercise.sh native|fuse|shim|both|tmpfs|planted|lists: run by on_mount.sh. PMFS_LONG=1: ten times 10^6 operations, each with a seed
+# of its own.
 set -eu
 
 die() {
   echo "FAILED: $*" >&2
   exit 1
 }
-ops=100000 seeds=1
+ops=200000 seeds=1
 if [ -n "${PMFS_LONG:-}" ]; then ops=1000000 seeds=10; fi
+run=()
 case $1 in
   native) target=(--volume "$VOL") ;;
   fuse) target=(--directory "$MNT") ;;
+  shim) target=(--directory "$MNT" --must-map) run=("$BIN/pmfs" run --) ;;  # mapped accesses natively, the rest by the kernel
   both) target=(--volume "$VOL" --directory "$MNT") ;;
   tmpfs) mkdir "$WORK/files" && target=(--directory "$WORK/files") ;;
   planted)  # a bug on a real target: found, shrunk, seen again; and not without it
@@ -35,5 +37,5 @@ case $1 in
   *) die "$1: no such target" ;;
 esac
 for seed in $(seq "$seeds"); do
-  "$BIN/exerciser" "${target[@]}" --ops "$ops" --seed "$seed" --save "$WORK/list" || die "seed $seed, after $ops operations at most"
+  "${run[@]}" "$BIN/exerciser" "${target[@]}" --ops "$ops" --seed "$seed" --save "$WORK/list" || die "seed $seed, after $ops operations at most"
 done
