@@ -18,6 +18,7 @@
 #include "pmfs/fs/client_locks.h"
 #include "pmfs/fs/inode.h"
 #include "pmfs/fs/inode_table.h"
+#include "pmfs/fs/leases.h"
 #include "pmfs/fs/owner_map.h"
 #include "pmfs/fs/path_walk.h"
 #include "pmfs/meta/store.h"
@@ -52,6 +53,7 @@ struct VolumeOptions {
   // What is free may be mapped by clients of a manager that died: taken away at mount. Off only to see a test fail.
   bool zap_at_mount = true;
   bool probe = true;          // first see in a child process that the pool can be opened (meta::probe)
+  LeaseOptions lease = {};
 };
 
 struct VolumeCounters {
@@ -173,6 +175,7 @@ class MountedVolume {
   // nothing has changed then. No lock that a fault takes is held while memory is found.
   void grow(uint64_t blocks);
 
+  Leases& leases() { return leases_; }
   Region& region() { return *region_; }
   meta::Store& store() { return *store_; }
   OwnerMap* owners() { return owners_.get(); }
@@ -235,6 +238,7 @@ class MountedVolume {
   std::unique_ptr<OwnerMap> owners_;
   InodeTable inodes_;
   VolumeCounters counters_;
+  Leases leases_{options_.lease};
   void freed();
   Mutex grow_mutex_{LockRank::kNamespace, "volume grow"};
   std::function<void()> on_freed_;

@@ -1,7 +1,5 @@
 #include "pmfs/fuse/mount.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -44,15 +42,14 @@ void check_place(const std::string& dir) {
   if (!S_ISDIR(st.st_mode)) fail(ENOTDIR, "{}: is not a directory; a volume is mounted on one", dir);
 }
 
-// libfuse's loop waits for a semaphore until a signal makes it look whether it should end.
-constexpr int kWakeSignal = SIGUSR1;
-
-void handle_wake_signal() {
-  struct sigaction sa {};
-  sa.sa_handler = [](int) {};
-  sigemptyset(&sa.sa_mask);
-  sigaction(kWakeSignal, &sa, nullptr);
+// Every request and answer of the session; its userdata is the mount.
+ssize_t write_answer(int fd, iovec* parts, int count, void* mount) {
+  return static_cast<Mount*>(mount)->loop().write(fd, parts, count);
 }
+ssize_t read_request(int fd, void* buffer, size_t bytes, void* mount) {
+  return static_cast<Mount*>(mount)->loop().read(fd, buffer, bytes);
+}
+constexpr fuse_custom_io kIo{write_answer, read_request, nullptr, nullptr};
 
 struct Args {
   fuse_args a = FUSE_ARGS_INIT(0, nullptr);
@@ -65,7 +62,7 @@ struct Args {
 }  // namespace
 
 Mount::Mount(MountedVolume& volume, const MountOptions& o, std::function<void()> on_end)
-    : volume_(volume), options_(parse(o)), nodes_(volume), on_end_(std::move(on_end)) {
+    : volume_(volume), options_(parse(o)), nodes_(volume) {
   check_place(o.dir);
   Args args;
   args.add("pmfs");
@@ -82,28 +79,25 @@ Mount::Mount(MountedVolume& volume, const MountOptions& o, std::function<void()>
     fuse_session_destroy(session_);
     fail(err, "{}: can't be mounted; without root that needs fusermount3 and read access to /dev/fuse", o.dir);
   }
-  handle_wake_signal();
-  loop_ = std::thread([this] { loop(); });
+  if (int err = fuse_session_custom_io(session_, &kIo, fuse_session_fd(session_))) {
+    fuse_session_unmount(session_);
+    fuse_session_destroy(session_);
+    fail(-err, "{}: libfuse does not take its requests through us", o.dir);
+  }
+  volume_.leases().add(*this);
+  loop_.start(session_, options_.threads, std::move(on_end));
 }
 
-void Mount::loop() {
-  fuse_loop_config* config = fuse_loop_cfg_create();
-  fuse_loop_cfg_set_max_threads(config, options_.threads);
-  fuse_session_loop_mt(session_, config);
-  fuse_loop_cfg_destroy(config);
-  loop_done_.store(true);
-  if (!stopping_.load()) on_end_();
+// Negative offset: attributes only, so that no page's lock is taken. ENOENT: the kernel does not know it any more.
+void Mount::forget_attributes(Ino ino) { fuse_lowlevel_notify_inval_inode(session_, to_u64(ino), -1, 0); }
+
+void Mount::take_back() {
+  for (const Ino ino : leased_.all()) forget_attributes(ino);
 }
 
 Mount::~Mount() {
-  stopping_.store(true);
-  fuse_session_exit(session_);
-  // Again and again: one that comes between the loop's look and its wait would be lost.
-  while (!loop_done_.load()) {
-    pthread_kill(loop_.native_handle(), kWakeSignal);
-    ::usleep(1000);
-  }
-  loop_.join();
+  loop_.stop();
+  volume_.leases().remove(*this);
   fuse_session_unmount(session_);  // not before: it closes the descriptor that the loop reads
   fuse_session_destroy(session_);
 }

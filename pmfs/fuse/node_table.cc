@@ -41,9 +41,11 @@ void NodeTable::release(Ino ino, Node&& n) {
 
 // What the table has already can't change its meaning. Else it is held first and the name looked up once more: only
 // then the number is known not to have been given to something else in between.
-Ino NodeTable::lookup(Ino dir, std::string_view name) {
+std::optional<Ino> NodeTable::find(Ino dir, std::string_view name) {
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
-    const Ino ino = volume_.store().lookup(dir, name);
+    const std::optional<Ino> found = volume_.store().find(dir, name);
+    if (!found) return found;
+    const Ino ino = *found;
     {
       MutexLock l(mutex_);
       if (const auto it = nodes_.find(to_u64(ino)); it != nodes_.end()) {
@@ -58,9 +60,9 @@ Ino NodeTable::lookup(Ino dir, std::string_view name) {
       if (gone.err() == ENOENT || gone.err() == EISDIR || gone.err() == ELOOP) continue;
       throw;
     }
-    Ino again{};
+    std::optional<Ino> again;
     try {
-      again = volume_.store().lookup(dir, name);
+      again = volume_.store().find(dir, name);
     } catch (const Error&) {
       release(ino, std::move(node));
       throw;
@@ -80,6 +82,12 @@ Ino NodeTable::lookup(Ino dir, std::string_view name) {
   fail(EBUSY, "{}: keeps being created and removed by others", name);
 }
 
+Ino NodeTable::lookup(Ino dir, std::string_view name) {
+  const auto ino = find(dir, name);
+  if (!ino) fail(ENOENT, "{}: no such file", name);
+  return *ino;
+}
+
 void NodeTable::forget(Ino ino, uint64_t lookups) {
   Node gone;
   {
@@ -94,6 +102,19 @@ void NodeTable::forget(Ino ino, uint64_t lookups) {
     nodes_.erase(it);
   }
   release(ino, std::move(gone));
+}
+
+bool NodeTable::large(Ino ino) {
+  {
+    MutexLock l(mutex_);
+    const auto it = nodes_.find(to_u64(ino));
+    if (it == nodes_.end() || !it->second.file) return false;
+  }
+  try {
+    return volume_.store().getattr(ino).blocks > 256;
+  } catch (const Error&) {  // damaged: who knows
+    return true;
+  }
 }
 
 InodeRef NodeTable::file(Ino ino) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <unordered_map>
 
@@ -18,11 +19,14 @@ class NodeTable {
  public:
   explicit NodeTable(MountedVolume& v) : volume_(v) {}
   ~NodeTable();  // forgets them all
-  // Looks the name up and counts the lookup. ENOENT, ENOTDIR, ENAMETOOLONG.
-  Ino lookup(Ino dir, std::string_view name);
+  // Looks the name up and counts the lookup; none if there is no such name. ENOENT: no such directory; ENOTDIR, ENAMETOOLONG.
+  std::optional<Ino> find(Ino dir, std::string_view name);
+  Ino lookup(Ino dir, std::string_view name);  // ENOENT if there is none
   void forget(Ino ino, uint64_t lookups);
   // A file that the kernel knows. EISDIR: it is a directory; EINVAL: something else.
   InodeRef file(Ino ino);
+  // A file that it knows, of more than 1 MiB of blocks.
+  bool large(Ino ino);
 
  private:
   struct Node {

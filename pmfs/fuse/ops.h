@@ -7,6 +7,7 @@
 #include <new>
 
 #include "pmfs/base/error.h"
+#include "pmfs/base/pause.h"
 #include "pmfs/fuse/mount.h"
 
 namespace pmfs::fuse {
@@ -17,9 +18,10 @@ inline meta::Credentials who(fuse_req_t req) {
   return {c->uid, c->gid};
 }
 
-// Before data change. The kernel would do it by itself for some calls, but not for a direct write.
+// Before data change. The kernel would do it by itself for some calls, but not for a direct write, and believes the mode that
+// it knows.
 inline void drop_privileges(fuse_req_t req, Mount& m, Ino ino) {
-  m.volume().store().drop_privileges(ino, !who(req).privileged());
+  if (m.volume().store().drop_privileges(ino, !who(req).privileged())) m.forget_attributes(ino);
 }
 
 // f(Mount&) answers the request or throws.
@@ -37,10 +39,13 @@ void answer(fuse_req_t req, F&& f) {
 }
 
 struct stat to_stat(const meta::InodeAttr& a);
+// What is answered under `g` may be believed. kLinked: not the attributes, as the kernel would take them though they have
+// been taken back meanwhile (it compares the order of answers on other paths only).
+enum class Entry { kFound, kLinked };
 // The inode is known by one lookup more.
-void reply_entry(fuse_req_t req, Mount& m, Ino ino);
+void reply_entry(fuse_req_t req, Mount& m, Ino ino, Entry what, const Leases::Grant& g);
 // As reply_entry, for readdirplus and create: the entry alone.
-fuse_entry_param entry_of(Mount& m, Ino ino);
+fuse_entry_param entry_of(Mount& m, Ino ino, Entry what, const Leases::Grant& g);
 
 void add_name_ops(fuse_lowlevel_ops& ops);       // ops_names.cc
 void add_directory_ops(fuse_lowlevel_ops& ops);  // ops_directory.cc

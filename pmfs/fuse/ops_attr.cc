@@ -19,11 +19,16 @@ timespec to_timespec(int64_t ns) {
 }
 int64_t to_ns(const timespec& t) { return int64_t{t.tv_sec} * kSecond + t.tv_nsec; }
 
+void reply_attr(fuse_req_t req, Mount& m, Ino ino) {
+  const Leases::Grant g(m.volume().leases());
+  const struct stat st = to_stat(m.volume().store().getattr(ino));
+  if (g) m.leased().add(ino);
+  PMFS_PAUSE_POINT("fuse:attributes_read");
+  fuse_reply_attr(req, &st, g.seconds());
+}
+
 void getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
-  answer(req, [&](Mount& m) {
-    const struct stat st = to_stat(m.volume().store().getattr(Ino{ino}));
-    fuse_reply_attr(req, &st, 0);
-  });
+  answer(req, [&](Mount& m) { reply_attr(req, m, Ino{ino}); });
 }
 
 // The kernel has checked who may. What it changes in one call it changes in this order: the size can fail for want of
@@ -44,8 +49,7 @@ void setattr(fuse_req_t req, fuse_ino_t ino, struct stat* want, int what, fuse_f
     if (what & FUSE_SET_ATTR_ATIME_NOW) c.atime_ns = meta::AttrChange::kNow;
     if (what & FUSE_SET_ATTR_MTIME_NOW) c.mtime_ns = meta::AttrChange::kNow;
     if (c.mode || c.uid || c.gid || c.atime_ns || c.mtime_ns) m.volume().store().set_attr(Ino{ino}, c, meta::Credentials{});
-    const struct stat st = to_stat(m.volume().store().getattr(Ino{ino}));
-    fuse_reply_attr(req, &st, 0);
+    reply_attr(req, m, Ino{ino});
   });
 }
 

@@ -10,6 +10,18 @@ namespace pmfs::fuse {
 
 namespace {
 
+// First without waiting behind another operation on the file, so that other requests need not wait too.
+template <class F>
+size_t waiting_last(Mount& m, F&& f) {
+  try {
+    return f(Wait::kNoWait);
+  } catch (const Error& e) {
+    if (e.err() != EAGAIN) throw;
+  }
+  m.loop().will_block();
+  return f(Wait::kBlock);
+}
+
 void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   answer(req, [&](Mount& m) {
     const InodeRef file = m.nodes().file(Ino{ino});
@@ -26,7 +38,10 @@ void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_i
   answer(req, [&](Mount& m) {
     thread_local std::vector<std::byte> buffer;
     if (buffer.size() < size) buffer.resize(size);
-    const size_t n = m.volume().read(*m.nodes().file(Ino{ino}), {buffer.data(), size}, static_cast<uint64_t>(offset));
+    const InodeRef file = m.nodes().file(Ino{ino});
+    const size_t n = waiting_last(m, [&](Wait wait) {
+      return m.volume().read(*file, {buffer.data(), size}, static_cast<uint64_t>(offset), wait);
+    });
     fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), n);
   });
 }
@@ -36,13 +51,15 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t 
     const InodeRef file = m.nodes().file(Ino{ino});
     const std::span<const std::byte> in(reinterpret_cast<const std::byte*>(data), size);
     drop_privileges(req, m, Ino{ino});
-    size_t n = size;
-    if (fi->flags & O_APPEND) {  // the kernel's idea of the end may be old
-      m.volume().append(*file, in);
-    } else {
-      n = m.volume().write(*file, in, static_cast<uint64_t>(offset));
+    const size_t n = waiting_last(m, [&](Wait wait) {
+      if (!(fi->flags & O_APPEND)) return m.volume().write(*file, in, static_cast<uint64_t>(offset), wait);
+      m.volume().append(*file, in, wait);  // the kernel's idea of the end may be old
+      return size;
+    });
+    if (fi->flags & (O_SYNC | O_DSYNC)) {
+      m.loop().will_block();
+      m.volume().fsync(*file);
     }
-    if (fi->flags & (O_SYNC | O_DSYNC)) m.volume().fsync(*file);
     fuse_reply_write(req, n);
   });
 }

@@ -16,7 +16,7 @@ constexpr size_t kAtOnce = 128;
 // One directory's entries from `offset` on, as many as fit.
 class Filler {
  public:
-  Filler(fuse_req_t req, Mount& m, size_t bytes, bool plus) : req_(req), mount_(m), plus_(plus) { buffer_.reserve(bytes); }
+  Filler(fuse_req_t req, Mount& m, size_t bytes, bool plus) : req_(req), mount_(m), plus_(plus), grant_(m.volume().leases()) { buffer_.reserve(bytes); }
   void fill(Ino dir, off_t offset) {
     if (offset < kBehindDot && !add_plain(".", dir, S_IFDIR, kBehindDot)) return;
     if (offset < kBehindDotDot && !add_plain("..", mount_.volume().store().parent(dir), S_IFDIR, kBehindDotDot)) return;
@@ -64,7 +64,7 @@ class Filler {
     try {
       const Ino ino = mount_.nodes().lookup(dir, d.name);
       known_.push_back(ino);
-      e = entry_of(mount_, ino);
+      e = entry_of(mount_, ino, Entry::kFound, grant_);
     } catch (const Error&) {  // gone meanwhile, or damaged: listed, and the lookup will say what is the matter
       return add_plain(d.name.c_str(), d.ino, d.mode, static_cast<off_t>(d.cookie));
     }
@@ -78,6 +78,7 @@ class Filler {
   fuse_req_t req_;
   Mount& mount_;
   const bool plus_;
+  const Leases::Grant grant_;  // until it is sent
   std::vector<char> buffer_;
   std::vector<Ino> known_;
 };

@@ -24,6 +24,7 @@ class StoreImpl final : public Store {
   void grow(uint64_t blocks) override;
 
   Ino lookup(Ino dir, std::string_view name) override;
+  std::optional<Ino> find(Ino dir, std::string_view name) override;
   Ino create(Ino dir, std::string_view name, uint32_t mode, const Credentials& who) override;
   Ino mkdir(Ino dir, std::string_view name, uint32_t mode, const Credentials& who) override;
   Ino symlink(Ino dir, std::string_view name, std::string_view target, const Credentials& who) override;

@@ -23,12 +23,17 @@ InodeMedia* StoreImpl::file(Ino ino) const {
   return i;
 }
 
-Ino StoreImpl::lookup(Ino dir, std::string_view name) {
+std::optional<Ino> StoreImpl::find(Ino dir, std::string_view name) {
   check_name(name);
   ReaderLock l(meta_mu_);
-  auto e = Directory(m_, directory(dir)).find(name);
-  if (!e) fail(ENOENT, "{}: no such file", name);
-  return e->ino;
+  const auto e = Directory(m_, directory(dir)).find(name);
+  return e ? std::optional(e->ino) : std::nullopt;
+}
+
+Ino StoreImpl::lookup(Ino dir, std::string_view name) {
+  const auto ino = find(dir, name);
+  if (!ino) fail(ENOENT, "{}: no such file", name);
+  return *ino;
 }
 
 // Source of the set-group-ID rules: fs/inode.c inode_init_owner, mode_strip_sgid.

@@ -42,7 +42,7 @@ Server::Server(const ServerOptions& o) : options_(o) {
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) fail(errno, "manager: its limit of descriptors can't be read");
   shares_ = std::make_unique<FdShares>(limit.rlim_cur);
   volume_ = std::make_unique<MountedVolume>(o.volume, VolumeOptions{o.exclusion, o.allow_broken, o.canary, o.trace, true, true,
-                                                                            o.zap_at_mount});
+                                                                            o.zap_at_mount, true, o.lease});
   // A description of its own: the one of the region holds the manager's lock on the file.
   std::string self = "/proc/self/fd/" + std::to_string(volume_->region().fd());
   region_fd_ = UniqueFd(::open(self.c_str(), O_RDWR | O_CLOEXEC));

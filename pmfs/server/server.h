@@ -27,6 +27,7 @@ struct ServerOptions {
   double grace_seconds = 15;    // clients of a manager that died may come back; then unlinked files of the rest are freed
   bool zap_at_mount = true;     // VolumeOptions
   Sabotage sabotage = Sabotage::kNone;
+  LeaseOptions lease = {};      // VolumeOptions
 };
 
 class Server {

@@ -56,6 +56,7 @@ Session::~Session() { end(); }
 void Session::welcome(ControlMessage& m, bool reattach, int uffd_device, int region_fd,
                       std::shared_ptr<ForkImage> image) {
   if (ring_) fail(EPROTO, "a second hello on one connection");
+  outsider_ = volume_.leases().enter();  // a mount believes nothing any more: the client may change files
   reattached_ = reattach;
   client_.reattaching.store(reattach);
   if (m.fd_count != 0) {

@@ -107,6 +107,7 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   void take_ring(UniqueFd fd);
   void answer_interrupted();
 
+  Leases::Outsider outsider_;  // from the welcome on; first, so that it goes last: who works for the client may hold the session
   MountedVolume& volume_;
   fault::Pagers& pagers_;
   FdShares& shares_;

@@ -128,6 +128,22 @@ chmod 4777 all/theirs
 setpriv --reuid 65534 --regid 65534 --clear-groups sh -c "echo y >>$mnt/all/theirs"
 [ "$(stat -c %a all/theirs)" = 777 ] || die "a write left the setuid bit: $(stat -c %a all/theirs)"
 
+step "what the kernel believes is so, beside native clients too"
+leases=$(dirname "$operations")/leases.py
+timeout 100 python3 "$leases" "$mnt" "$bin/pmfs" "$vol" >"$work/out" 2>&1 || die "leases: $(cat "$work/out")"
+rm -rf own size old new
+cd /
+umount "$mnt"
+for _ in $(seq 200); do pmfs fsck "$vol" >/dev/null 2>&1 && break; sleep 0.05; done
+"$bin/pmfs" serve "$vol" --mount "$mnt" --torture-lease 60 --ready-fd 3 3>"$work/ready" 2>"$work/err" &
+careless=$!
+for _ in $(seq 400); do [ -s "$work/ready" ] && break; sleep 0.05; done
+timeout 100 python3 "$leases" "$mnt" "$bin/pmfs" "$vol" --expect-stale >"$work/out" 2>&1 || die "leases: $(cat "$work/out")"
+umount "$mnt"
+wait "$careless" || die "served without waiting for leases: $(cat "$work/err")"
+for _ in $(seq 200); do pmfs mount "$vol" "$mnt" -o allow_other 2>"$work/err" && break; sleep 0.05; done
+cd "$mnt"
+
 step "system calls, one by one; the same on tmpfs, to see that the checks are right"
 for where in "$mnt/calls fuse" "$work/calls tmpfs"; do
   mkdir -m 1777 "${where% *}"

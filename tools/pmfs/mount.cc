@@ -122,7 +122,7 @@ void add_mount(CLI::App& app, Context& c) {
       "  pmfs mount /dev/shm/vol /mnt\n"
       "  pmfs mount /dev/shm/vol /mnt -o allow_other -o ro\n"
       "  pmfs umount /mnt\n"
-      "Native clients can use the volume meanwhile. Nothing is cached: both see the same bytes at once. A shared mmap of a\n"
+      "Native clients can use the volume meanwhile: both see the same bytes at once. A shared mmap of a\n"
       "file on the mount is refused (ENODEV); libpmfs maps files.\n",
       [m] { mount(*m); });
   cmd->add_option("VOLUME", m->serve.dir, "directory of the volume")->required();

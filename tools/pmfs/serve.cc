@@ -194,6 +194,10 @@ void add_serve(CLI::App& app, Context& c) {
   cmd->add_option("--socket-mode", o->socket_mode, "who may connect, and so reach every file's data")
       ->capture_default_str();
   cmd->add_flag("--torture-allow-broken", o->server.allow_broken, "accept schemes that are broken on purpose");
+  cmd->add_option_function<double>("--torture-lease", [o](const double& seconds) {
+        o->server.lease = {static_cast<int64_t>(seconds * 1e9), false};
+      }, "let the kernel believe names and attributes for so long, and native clients in without waiting: to see a test fail")
+      ->check(CLI::Range(0.001, 3600.0));
   cmd->add_flag("--canary", o->server.canary, "fill freed blocks with a pattern and check it at reuse");
   cmd->add_flag("--trace", o->server.trace, "remember the last operations on every block");
   cmd->add_option("--jitter", o->jitter,
