@@ -31,6 +31,16 @@ proto::WireCounters counters(Session& session) {
   return c;
 }
 
+std::vector<proto::WireFile> files(Session& session, size_t most) {
+  std::vector<proto::WireFile> all;
+  proto::Request r = make_request(proto::Op::kFiles);
+  r.a0 = most;
+  session.call(r, {}, [&](const proto::Reply& reply, std::span<const std::byte> bounce) {
+    all = take_array<proto::WireFile>(bounce, std::min<uint64_t>(reply.v0, most));
+  });
+  return all;
+}
+
 std::string trace(Session& session, uint64_t pfn) {
   std::string text;
   proto::Request r = make_request(proto::Op::kTrace);

@@ -14,6 +14,7 @@ namespace pmfs::admin {
 
 std::vector<proto::WireBlock> blocks(Session& session, std::span<const uint64_t> pfns);  // in the order of pfns
 proto::WireCounters counters(Session& session);
+std::vector<proto::WireFile> files(Session& session, size_t most);  // the busiest first; most <= proto::kMostFiles
 std::string trace(Session& session, uint64_t pfn);  // the last operations on a block, oldest first
 void shutdown(Session& session);                    // the manager stops cleanly; the session is over
 

@@ -16,6 +16,7 @@ struct LockEntryTree::Impl {
   // Sleeps while the entry is LOCKED. Only a thread that holds no entry of this inode (or a higher one) may.
   void wait_for(Slot& slot, Pgoff head) {
     lock_order::about_to_block(&slot, LockRank::kEntry, key, "lock entry");
+    waits.fetch_add(1, std::memory_order_relaxed);
     WaitTable::instance().wait_while_locked(slot, this, head, asleep);
   }
   void wake(Pgoff head) { WaitTable::instance().wake(this, head); }
@@ -30,6 +31,7 @@ struct LockEntryTree::Impl {
   const uint64_t key;
   Bytes bytes{sizeof(InnerNode)};
   std::atomic<unsigned> asleep{0};
+  std::atomic<uint64_t> waits{0};
   MarkQueue mark_queue;
   InnerNode root{kRoot};
 };

@@ -116,6 +116,7 @@ LockEntryTree::Impl::Try LockEntryTree::Impl::try_lock(Pgoff p, unsigned order, 
 
 void LockEntryTree::Impl::wait_for_turn(const EntryPath& at, MarkQueue::Turn& turn) {
   lock_order::about_to_block(at.slot, LockRank::kEntry, key, "mark over a lock entry");
+  waits.fetch_add(1, std::memory_order_relaxed);
   PMFS_PAUSE_POINT("entry:before_mark_sleep");
   turn.wait([&at] { return at.marked(); }, asleep);
 }
@@ -175,5 +176,6 @@ Entry LockEntryTree::peek(Pgoff p) const {
 
 uint64_t LockEntryTree::memory_bytes() const { return impl_->bytes.load(std::memory_order_relaxed); }
 unsigned LockEntryTree::waiters() const { return impl_->asleep.load(); }
+uint64_t LockEntryTree::waits() const { return impl_->waits.load(std::memory_order_relaxed); }
 
 }  // namespace pmfs::exclusion

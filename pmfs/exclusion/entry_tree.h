@@ -122,6 +122,7 @@ class LockEntryTree {
 
   uint64_t memory_bytes() const;  // nodes of the tree
   unsigned waiters() const;       // threads asleep on this tree, for tests
+  uint64_t waits() const;         // how often one had to wait for an entry or for a mark over it
 
   struct Impl;  // entry_impl.h
 

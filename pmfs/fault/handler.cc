@@ -38,6 +38,7 @@ void FaultHandler::handle(Client& client, const uffd_msg& m) {
 // lock entry -> i_size -> what backs the page -> allocate or commit -> install -> unlock
 void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, bool write, bool upgrade) {
   Inode& inode = m.inode();
+  inode.traffic.faults.add();
   const FaultAround::Window window = m.around.at(p);
   Mapping::Installed result = Mapping::Installed::kDone;
   bool beyond_eof = false, no_page = false;

@@ -136,6 +136,7 @@ void MountedVolume::clone_range(Inode& from, uint64_t from_offset, Inode& to, ui
     break;
   }
   counters_.invalidates.add();
+  to.traffic.invalidates.add();
   counters_.invalidate_ns.record(sys().monotonic_ns() - start);
   if (!options_.free_in_settle) settle();
   freed();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "pmfs/base/mutex.h"
+#include "pmfs/base/stats.h"
 #include "pmfs/base/types.h"
 #include "pmfs/exclusion/scheme.h"
 #include "pmfs/fs/placement.h"
@@ -69,6 +70,10 @@ class Inode {
   std::atomic<bool> stores_unseen{false};
   // Mappings taken over from a former manager whose old PTEs may still be there: any page of the file, no entry says so.
   std::atomic<uint64_t> foreign_ptes{0};
+  // Since it is in memory. A fault adds to one of them, on the line of a cache that nothing else of it needs.
+  struct alignas(64) Traffic {
+    Counter faults, invalidates, zapped_pages;
+  } traffic;
   // Clients of a former manager may have stored to any page without a fault that this one saw: fsync flushes them all.
   std::atomic<bool> all_dirty{false};
 

@@ -58,6 +58,7 @@ void MountedVolume::invalidate(Inode& i, PageRange pages, PageRange whole, std::
     PMFS_PAUSE_POINT("invalidate:done");
   }
   counters_.invalidates.add();
+  i.traffic.invalidates.add();
   counters_.invalidate_ns.record(sys().monotonic_ns() - start);
   if (!options_.free_in_settle) settle();
   freed();
@@ -101,6 +102,8 @@ void MountedVolume::give_back(Inode& i, exclusion::InvalidateTicket* ticket, con
     fail(EIO, "inode {}: the kernel refused to take its pages away from clients; the blocks stay quarantined",
          to_u64(i.ino));
   }
+  for (auto* list : {&s.extents, &s.zeros})
+    for (Extent e : *list) i.traffic.zapped_pages.add(e.count);
   // No PTE is left, so the caller need not wait for the rest; a crash before it is what the deferred-free list is for.
   unsettled_.fetch_add(1);
   MutexLock l(stuck_mutex_);
@@ -270,12 +273,14 @@ void MountedVolume::zero_range(Inode& i, uint64_t offset, uint64_t length, Wait 
         region_->zap(e.blocks());
         counters_.zaps.add();
         counters_.zapped_pages.add(e.count);
+        i.traffic.zapped_pages.add(e.count);
         if (owners_) owners_->record(BlockEvent::kZeroRange, client, i.ino, e.pgoff, e.blocks());
       }
       forget_written(i, whole);
     }
   }
   counters_.invalidates.add();
+  i.traffic.invalidates.add();
   counters_.invalidate_ns.record(sys().monotonic_ns() - start);
 }
 

@@ -117,6 +117,7 @@ bool MountedVolume::evacuate(Inode& i, PageRange r, BlockEvent what, uint64_t cl
     region_->zap(e.blocks());
     counters_.zaps.add();
     counters_.zapped_pages.add(e.count);
+    i.traffic.zapped_pages.add(e.count);
   }
   return true;
 }
@@ -153,6 +154,7 @@ void MountedVolume::shift(Inode& i, PageRange rest, PageRange moving, uint64_t n
     break;
   }
   counters_.invalidates.add();
+  i.traffic.invalidates.add();
   counters_.invalidate_ns.record(sys().monotonic_ns() - start);
   if (!options_.free_in_settle) settle();
   freed();

@@ -107,6 +107,7 @@ class MountedVolume {
   void ref(Inode& i) { inodes_.ref(i); }
   void put(Inode& i) { inodes_.put(i); }
   std::shared_ptr<Inode> peek(Ino ino) { return inodes_.peek(ino); }
+  std::vector<std::shared_ptr<Inode>> in_memory() { return inodes_.all(); }  // without references
   // The same for directories and symbolic links: while it is pinned the number means what it means now, though its
   // last name go. To be sure what that is, look the name up once more after the pin. Counted.
   void pin(Ino ino);

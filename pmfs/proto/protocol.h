@@ -155,8 +155,10 @@ enum class Op : uint16_t {
                       // left one; no change if it is one's first
   kProtect = 49,      // a0 = a mapping's first address, a1 = PROT_ bits of its VMAs from now on -> agent_seq
   kSync = 50,         // a0 = address, a1 = bytes, in one mapping: fsync of that part of the file
+  kFiles = 51,        // a0 = how many at most, kMostFiles -> v0 = count of WireFile in bounce: the busiest in use, busiest first
 };
 inline constexpr uint64_t kWriteAppend = 1;
+inline constexpr uint64_t kMostFiles = 1024;  // of kFiles
 inline constexpr uint64_t kNoFollow = 1;  // a symbolic link that is the last component is meant itself
 inline constexpr uint64_t kFollow = 1;    // kLink: not meant itself
 inline constexpr uint64_t kAttrMode = 2, kAttrUid = 4, kAttrGid = 8, kAttrAtime = 16, kAttrMtime = 32;
@@ -216,6 +218,10 @@ struct WireClient {
   uint64_t id, mappings, mapped_bytes, handles, faults, installs, agent_queue;
   uint32_t pid, uid;
   uint32_t has_uffd, reserved;
+};
+struct WireFile {  // what happened to a file since it is in the manager's memory
+  uint64_t ino, size;  // bytes
+  uint64_t faults, invalidates, zapped_pages, waits;  // waits: for another operation on a page
 };
 struct WireBlock {  // who a region block belongs to now, for the PTE oracle
   uint64_t pfn;

@@ -1,5 +1,6 @@
 // Requests that tell about the manager itself.
 
+#include <algorithm>
 #include <cstring>
 
 #include <unistd.h>
@@ -140,6 +141,22 @@ void Dispatcher::counters(Call& c) {
   w.invalidate_p99_ns = v.invalidate_ns.quantile(0.99);
   std::memcpy(c.bounce, &w, sizeof w);
   c.reply.v0 = sizeof w;
+}
+
+void Dispatcher::files(Call& c) {
+  static_assert(kMostFiles * sizeof(WireFile) <= kBounceBytes);
+  if (c.r.a0 > kMostFiles) fail(EINVAL, "{} files asked for; at most {} at once", c.r.a0, kMostFiles);
+  std::vector<WireFile> all;
+  for (const auto& i : volume_.in_memory()) {
+    const Inode::Traffic& t = i->traffic;
+    all.push_back({to_u64(i->ino), i->i_size.load(), t.faults.get(), t.invalidates.get(), t.zapped_pages.get(), i->entries.waits()});
+  }
+  const auto busy = [](const WireFile& f) { return f.faults + f.invalidates + f.zapped_pages + f.waits; };
+  const size_t n = std::min<size_t>(c.r.a0, all.size());
+  std::partial_sort(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(n), all.end(),
+                    [&](const WireFile& a, const WireFile& b) { return busy(a) > busy(b); });
+  if (n != 0) std::memcpy(c.bounce, all.data(), n * sizeof(WireFile));
+  c.reply.v0 = n;
 }
 
 void Dispatcher::trace(Call& c) {

@@ -119,6 +119,7 @@ void Dispatcher::run(Call& c) {
     case Op::kBlocks: return blocks(c);
     case Op::kCounters: return counters(c);
     case Op::kTrace: return trace(c);
+    case Op::kFiles: return files(c);
     case Op::kForkPrepare:
       c.reply.v0 = host_.keep_fork(s.fork_image());
       return;

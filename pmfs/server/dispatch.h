@@ -80,6 +80,7 @@ class Dispatcher {
   void clients(Call& c);
   void blocks(Call& c);
   void counters(Call& c);
+  void files(Call& c);
   void trace(Call& c);
   void require_admin(const Call& c) const;
 

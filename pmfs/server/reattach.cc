@@ -48,6 +48,7 @@ bool may_repeat(const Request& r) {
     case Op::kClients:
     case Op::kBlocks:
     case Op::kCounters:
+    case Op::kFiles:
     case Op::kTrace:
     case Op::kForkPrepare:
     case Op::kMapInfo:

@@ -182,6 +182,21 @@ def touch(how):
     assert a[PAGE] == 1
 
 
+def seen_by_top():
+    """What a mapped file is put through, by its name, in `pmfs top`."""
+    f = pmfs.open(vol + ":/watched", "w+")
+    f.truncate(16 * PAGE)
+    view = f.map()
+    top = subprocess.Popen([os.environ["BIN"] + "/pmfs", "top", vol, "--every", "0.5", "--count", "1", "--json"],
+                           stdout=subprocess.PIPE)
+    while top.poll() is None:
+        view[5 * PAGE] = 1
+        f.punch(5 * PAGE, PAGE)
+    rows = json.loads(top.stdout.read())["files"]
+    assert rows and rows[0]["path"] == "/watched" and len(rows) <= 12, rows
+    assert all(rows[0][k] > 0 for k in ("faults_per_s", "invalidates_per_s", "zapped_pages_per_s")), rows
+
+
 def threads():
     """A thread that waits in the manager, or in a fault, does not hold up the others."""
     f = pmfs.open(vol + ":/threads", "w+")
@@ -213,6 +228,6 @@ if len(sys.argv) > 1:
     else:
         touch(sys.argv[1])
     sys.exit(0)
-for test in (files_and_errors, lifetimes, both_ways, two_processes, truncated, threads):
+for test in (files_and_errors, lifetimes, both_ways, two_processes, truncated, seen_by_top, threads):
     print("-", test.__name__, flush=True)
     test()

@@ -1,5 +1,6 @@
 // pmfs top, metrics: what a manager does, again and again.
 
+#include <algorithm>
 #include <chrono>
 #include <cinttypes>
 #include <cmath>
@@ -15,6 +16,7 @@
 
 #include <fmt/format.h>
 
+#include "lib/admin.h"
 #include "pmfs/base/unique_fd.h"
 #include "tools/pmfs/figures.h"
 #include "tools/pmfs/target.h"
@@ -132,16 +134,50 @@ void metrics(const Context& c, const Options& o) {
 
 // --- top
 
+// Names of files by number: walks the volume for those that are asked for, a bounded way.
+class Names {
+ public:
+  explicit Names(Volume& v) : volume_(v) {}
+  // A path it has, or had when it was looked for; "" if none was found in the first `kMostEntries` of the volume.
+  std::string of(uint64_t ino) {
+    if (const auto known = paths_.find(ino); known != paths_.end()) return known->second;
+    walk();
+    return paths_.try_emplace(ino).first->second;
+  }
+
+ private:
+  static constexpr size_t kMostEntries = 20000;
+  void walk() {
+    size_t seen = 0;
+    std::vector<std::string> dirs{"/"};
+    for (size_t next = 0; next < dirs.size() && seen < kMostEntries; ++next) {
+      const std::string dir = dirs[next] == "/" ? "" : dirs[next];
+      try {
+        for (const Dirent& e : volume_.list(dirs[next])) {
+          ++seen;
+          if (S_ISDIR(e.mode)) dirs.push_back(dir + "/" + e.name);
+          paths_.insert_or_assign(e.ino, dir + "/" + e.name);
+        }
+      } catch (const Error&) {  // it was removed meanwhile
+      }
+    }
+  }
+  Volume& volume_;
+  std::map<uint64_t, std::string> paths_;
+};
+
 struct Moment {
   Clock::time_point at = Clock::now();
   std::vector<Figure> figures;
   StatFs space;
   std::map<uint64_t, ClientInfo> clients;
+  std::map<uint64_t, proto::WireFile> files;
 };
 
 Moment look(Volume& v) {
-  Moment m{Clock::now(), figures_of(v), v.statfs(), {}};
+  Moment m{Clock::now(), figures_of(v), v.statfs(), {}, {}};
   for (const ClientInfo& i : v.clients()) m.clients.emplace(i.id, i);
+  for (const proto::WireFile& f : admin::files(v.session(), proto::kMostFiles)) m.files.emplace(f.ino, f);
   return m;
 }
 
@@ -156,7 +192,31 @@ struct Rates {
 
 constexpr const char* kRates[] = {"faults", "installs_pages", "retries", "invalidates", "zapped_pages", "requests", "sigbus"};
 
-Json json_of(const Rates& r, const std::string& dir) {
+// The files to which most happened in between.
+Json files_of(const Rates& r, Names& names) {
+  constexpr size_t kRows = 12;
+  std::vector<std::pair<double, Json>> rows;
+  for (const auto& [ino, now] : r.is.files) {
+    const auto before = r.was.files.find(ino);
+    const proto::WireFile zero{}, &was = before == r.was.files.end() ? zero : before->second;
+    const double rates[] = {r.of(was.faults, now.faults), r.of(was.invalidates, now.invalidates),
+                            r.of(was.zapped_pages, now.zapped_pages), r.of(was.waits, now.waits)};
+    const double busy = rates[0] + rates[1] + rates[2] + rates[3];
+    if (busy > 0)
+      rows.emplace_back(busy, Json{{"ino", ino}, {"size", now.size}, {"faults_per_s", rates[0]}, {"invalidates_per_s", rates[1]},
+                                   {"zapped_pages_per_s", rates[2]}, {"waits_per_s", rates[3]}});
+  }
+  std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  if (rows.size() > kRows) rows.resize(kRows);
+  Json list = Json::array();
+  for (auto& [busy, row] : rows) {
+    row["path"] = names.of(row["ino"].get<uint64_t>());
+    list.push_back(std::move(row));
+  }
+  return list;
+}
+
+Json json_of(const Rates& r, Names& names, const std::string& dir) {
   Json j{{"volume", dir}, {"seconds", r.seconds()}};
   for (const char* name : kRates) j[fmt::format("{}_per_s", name)] = r.of(name);
   for (const char* name : {"fault_p50_ns", "fault_p99_ns", "invalidate_p50_ns", "invalidate_p99_ns"})
@@ -171,6 +231,7 @@ Json json_of(const Rates& r, const std::string& dir) {
                             {"faults_per_s", r.of(was.faults, now.faults)},
                             {"installs_per_s", r.of(was.installs, now.installs)}});
   }
+  j["files"] = files_of(r, names);
   return j;
 }
 
@@ -190,6 +251,13 @@ void show(const Json& j, const StatFs& s, bool terminal) {
     fmt::print("{:>8} {:>8} {:>12} {:>12.0f} {:>12.0f} {:>8}\n", c["id"].get<uint64_t>(), c["pid"].get<uint64_t>(),
                human_size(c["mapped_bytes"].get<uint64_t>()), c["faults_per_s"].get<double>(), c["installs_per_s"].get<double>(),
                c["agent_queue"].get<uint64_t>());
+  if (!j["files"].empty())
+    fmt::print("\n{}{:>8} {:>12} {:>12} {:>14} {:>12} {:>12}  {}{}\n", terminal ? "\x1b[7m" : "", "ino", "size", "faults/s",
+               "invalidates/s", "zapped/s", "waits/s", "file", terminal ? "\x1b[0m" : "");
+  for (const Json& f : j["files"])
+    fmt::print("{:>8} {:>12} {:>12.0f} {:>14.0f} {:>12.0f} {:>12.0f}  {}\n", f["ino"].get<uint64_t>(), human_size(f["size"].get<uint64_t>()),
+               f["faults_per_s"].get<double>(), f["invalidates_per_s"].get<double>(), f["zapped_pages_per_s"].get<double>(),
+               f["waits_per_s"].get<double>(), printable(f["path"].get<std::string>()));
   std::fflush(stdout);
 }
 
@@ -197,11 +265,12 @@ void top(const Context& c, const Options& o) {
   stop_on_signals();
   Volume v(o.dir);
   const bool terminal = ::isatty(STDOUT_FILENO) == 1;
+  Names names(v);
   Moment was = look(v);
   for (uint64_t n = 0; o.count == 0 || n < o.count; ++n) {
     if (!sleep_for(o.every)) return;
     Moment is = look(v);
-    const Json j = json_of({was, is}, o.dir);
+    const Json j = json_of({was, is}, names, o.dir);
     if (c.json)
       fmt::print("{}\n", j.dump(-1, ' ', false, Json::error_handler_t::replace));
     else
