@@ -134,22 +134,24 @@ int Agent::execute(const proto::AgentCommand& c) {
   switch (static_cast<proto::AgentOp>(c.op)) {
     case proto::AgentOp::kNone: return 0;
     case proto::AgentOp::kMapRegion: return map_into_place(c, fds_.region, kGated);
-    case proto::AgentOp::kMapSentinel: return map_into_place(c, c.fd, UFFDIO_REGISTER_MODE_MISSING);
+    case proto::AgentOp::kMapSentinel: return map_into_place(c, c.fd, fds_.sentinel_mode);
     case proto::AgentOp::kMapSigbus: return map_into_place(c, fds_.sigbus, UFFDIO_REGISTER_MODE_MISSING);
+    case proto::AgentOp::kMapDirect: return map_into_place(c, fds_.region, 0);
   }
   return EINVAL;
 }
 
 // Mapped elsewhere, registered, then moved over the target in one step: the target never shows a mapping whose
-// faults the kernel would resolve on its own.
+// faults the kernel would resolve on its own, but for direct ones (mode 0), which are for that.
 int Agent::map_into_place(const proto::AgentCommand& c, int fd, uint64_t mode) {
-  const long tmp = syscall(SYS_mmap, nullptr, c.length, c.prot, MAP_SHARED | MAP_NORESERVE, fd, c.region_offset);
+  const int how = mode == 0 && fds_.map_sync ? MAP_SHARED_VALIDATE | MAP_SYNC : MAP_SHARED | MAP_NORESERVE;
+  const long tmp = syscall(SYS_mmap, nullptr, c.length, c.prot, how, fd, c.region_offset);
   if (tmp == -1) return errno;
   int err = 0;
   if (syscall(SYS_madvise, tmp, c.length, MADV_DONTFORK) != 0) err = errno;
   // A zap need not tell the page cache which pages were used: there is no reclaim to mislead (vma_has_recency()).
   syscall(SYS_madvise, tmp, c.length, MADV_RANDOM);
-  if (err == 0) {
+  if (err == 0 && mode != 0) {
     uffdio_register reg{};
     reg.range.start = static_cast<uint64_t>(tmp);
     reg.range.len = c.length;

@@ -23,6 +23,8 @@ class Agent {
  public:
   struct Fds {
     int uffd, region, sigbus, doorbell;
+    bool map_sync = false;        // of the region
+    uint64_t sentinel_mode = 0;   // UFFDIO_REGISTER_MODE_ bits
   };
   // The ring and the fds must outlive the thread. Throws Error.
   Agent(const proto::Ring& ring, Fds fds);

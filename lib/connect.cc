@@ -84,6 +84,11 @@ void check(const proto::HelloReply& h, const std::string& volume) {
 
 }  // namespace
 
+uint64_t sentinel_mode(const proto::HelloReply& hello) {
+  constexpr uint64_t kZeros = UFFDIO_REGISTER_MODE_MINOR | UFFDIO_REGISTER_MODE_WP;  // what it may show of holes, and a store to that
+  return UFFDIO_REGISTER_MODE_MISSING | (hello.acked != 0 ? kZeros : 0);
+}
+
 UniqueFd open_volume_dir(const std::string& volume) {
   UniqueFd dir(open(volume.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!dir) fail(errno, "can't open the volume directory {}", volume);

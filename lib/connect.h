@@ -18,6 +18,9 @@ struct Connection {
   proto::HelloReply hello{};
 };
 
+// UFFDIO_REGISTER_MODE_ bits of a sentinel's VMAs.
+uint64_t sentinel_mode(const proto::HelloReply& hello);
+
 // Opens the volume's directory (kept, so that a fork finds the socket again after chdir). Throws ENOENT, ENOTDIR...
 UniqueFd open_volume_dir(const std::string& volume);
 

@@ -133,7 +133,7 @@ bool Keeper::fits(const proto::HelloReply& r) const {
   const proto::HelloReply& was = c_.hello;
   return std::memcmp(r.volume_uuid, was.volume_uuid, sizeof r.volume_uuid) == 0 && r.block_size == was.block_size &&
          r.slots == was.slots && r.agent_slots == was.agent_slots && r.bounce_bytes == was.bounce_bytes &&
-         r.ring_bytes == was.ring_bytes && (r.uffd_features & ~was.uffd_features) == 0;
+         r.ring_bytes == was.ring_bytes && r.acked == was.acked && r.map_sync == was.map_sync && (r.uffd_features & ~was.uffd_features) == 0;
 }
 
 bool Keeper::attach() {

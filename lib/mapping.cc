@@ -70,7 +70,7 @@ void place_sentinel(const Session& session, const Record& r, int prot) {
   uffdio_register reg{};
   reg.range.start = reinterpret_cast<uintptr_t>(r.addr);
   reg.range.len = r.length;
-  reg.mode = UFFDIO_REGISTER_MODE_MISSING;
+  reg.mode = sentinel_mode(session.hello());
   if (ioctl(session.uffd(), UFFDIO_REGISTER, &reg) != 0) fail(errno, "can't register a mapping for its faults");
 }
 

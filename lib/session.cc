@@ -49,7 +49,8 @@ void Session::start(uint64_t token, uint64_t flags) {
   if (kernel::madvise(ring->base(), proto::RingLayout::kBytes, MADV_DONTFORK) != 0) {
     fail(errno, "can't keep the ring of {} from child processes", volume_);
   }
-  agent_ = std::make_unique<Agent>(*ring, Agent::Fds{c.uffd.get(), c.region.get(), c.sigbus.get(), c.doorbell.get()});
+  agent_ = std::make_unique<Agent>(*ring, Agent::Fds{c.uffd.get(), c.region.get(), c.sigbus.get(), c.doorbell.get(),
+                                                               c.hello.map_sync != 0, sentinel_mode(c.hello)});
   c_ = std::move(c);
   ring_ = std::move(ring);
   link_.epoch = c_.hello.epoch;

@@ -153,7 +153,7 @@ std::vector<ClientInfo> Volume::clients() {
   session_->call(make_request(proto::Op::kClients), {}, [&](const proto::Reply& r, std::span<const std::byte> bounce) {
     for (const auto& w : take_array<proto::WireClient>(bounce, r.v0)) {
       all.push_back({w.id, w.mappings, w.mapped_bytes, w.handles, w.faults, w.installs, w.agent_queue, w.pid, w.uid,
-                     w.has_uffd != 0});
+                     w.has_uffd != 0, w.revokes, w.revoke_age_ns});
     }
   });
   return all;

@@ -61,6 +61,8 @@ struct ClientInfo {
   uint64_t id, mappings, mapped_bytes, handles, faults, installs, agent_queue;
   uint32_t pid, uid;
   bool has_uffd;
+  uint32_t revokes;        // acked mode: how often it was asked to let go of blocks and has not answered
+  uint64_t revoke_age_ns;  // since the oldest of those
 };
 
 enum class QuotaKind : uint32_t { kUser = 1, kProject = 2 };

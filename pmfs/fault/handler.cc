@@ -39,6 +39,7 @@ void FaultHandler::handle(Client& client, const uffd_msg& m) {
 void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, bool write, bool upgrade) {
   Inode& inode = m.inode();
   inode.traffic.faults.add();
+  const bool gated = volume_.gated();
   const FaultAround::Window window = m.around.at(p);
   Mapping::Installed result = Mapping::Installed::kDone;
   bool beyond_eof = false, no_page = false;
@@ -51,14 +52,14 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
       if (run.kind() == BlockKind::kBeyondEof) {
         beyond_eof = true;
       } else {
-        if (run.kind() == BlockKind::kHole) run.allocate(window.allocate);
+        if (run.kind() == BlockKind::kHole && (gated || write)) run.allocate(window.allocate);
         run.own(window.allocate);
         if (write) {
           // A hole that is written in order gets its blocks ahead of the stores; otherwise only the touched page.
           if (run.kind() == BlockKind::kZero || run.kind() == BlockKind::kUnwritten) run.shrink(window.allocate);
           run.zero_unwritten();
           run.commit();
-        } else {
+        } else if (gated) {
           run.keep_zero();
           run.zero_unwritten();
         }
@@ -72,7 +73,9 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
       continue;
     }
     PMFS_PAUSE_POINT("fault:before_install");
-    if (!beyond_eof && !no_page) {
+    if (!beyond_eof && !no_page && !gated) {
+      result = show(client, m, run);
+    } else if (!beyond_eof && !no_page) {
       run.mark_shown();
       if (run.writable()) {
         run.mark_dirty();
@@ -103,6 +106,47 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
   } else if (result == Mapping::Installed::kAgent) {
     counters_.commands.add();
   }
+}
+
+// Acked mode: the kernel resolves the client's faults where it has a block mapped, so any page of it may be stored to.
+Mapping::Installed FaultHandler::show(Client& client, Mapping& m, BlockRun& run) {
+  if (!run.writable()) {
+    const Mapping::Outcome done = m.show_zeros(run.extent().range());
+    counters_.installed_pages.add(done.pages);
+    client.installs.add(done.pages);
+    return done.result;
+  }
+  run.mark_shown();
+  if (m.prot() & PROT_WRITE) {
+    run.mark_dirty();
+    if (!m.inode().stores_unseen.load(std::memory_order_relaxed)) m.inode().stores_unseen.store(true);
+  }
+  if (OwnerMap* owners = volume_.owners())
+    owners->record(BlockEvent::kInstall, client.id, m.inode().ino, run.extent().pgoff, run.extent().blocks());
+  return m.map_direct(run);
+}
+
+// As faults would, but that nobody is waited for: a VMA is no hint here.
+uint64_t FaultHandler::map_ahead(Mapping& m, const std::vector<FileExtent>& extents) {
+  uint64_t last = 0;
+  for (const FileExtent& e : extents) {
+    const PageRange r{std::max(e.pgoff, m.pages.first), std::min(e.end(), m.pages.end)};
+    if (e.unwritten || e.shared) continue;
+    for (Pgoff p = r.first; p < r.end;) {
+      BlockRun run = BlockRun::grab(volume_, m.inode(), p, r.end - p, Wait::kNoWait);
+      if (run.kind() != BlockKind::kWritten || !run.resolved()) break;
+      run.mark_shown();
+      if (m.prot() & PROT_WRITE) {
+        run.mark_dirty();
+        m.inode().stores_unseen.store(true);
+      }
+      uint64_t seq = 0;
+      if (m.map_direct(run, &seq) == Mapping::Installed::kGone) return last;
+      last = std::max(last, seq);
+      p = run.extent().end();
+    }
+  }
+  return last;
 }
 
 void FaultHandler::no_page(Client& client, Mapping& m, Pgoff p, uint64_t address, uint64_t times_freed) {

@@ -24,10 +24,13 @@ class FaultHandler {
   static void space_freed(Client& client);
   // Since the last call: is there anyone to tell?
   bool anyone_starved() { return anyone_starved_.load() && anyone_starved_.exchange(false); }
+  // Acked mode: maps existing extents ahead of their first fault, those that nobody is busy with. The last command's number or 0.
+  uint64_t map_ahead(Mapping& m, const std::vector<FileExtent>& extents);
   FaultCounters& counters() { return counters_; }
 
  private:
   void fault(Client& client, Mapping& m, Pgoff p, uint64_t address, bool write, bool upgrade);
+  Mapping::Installed show(Client& client, Mapping& m, BlockRun& run);
   void no_page(Client& client, Mapping& m, Pgoff p, uint64_t address, uint64_t times_freed);
   MountedVolume& volume_;
   FaultCounters counters_;

@@ -66,9 +66,9 @@ void Mapping::unmapped() {
   gone_.store(true, std::memory_order_release);
 }
 
-void Mapping::put_back() {
+void Mapping::put_back(std::shared_ptr<const void> keep) {
   WriterLock l(vma_mutex_);
-  command(pages, VmaKind::kSentinel, Pfn(0));
+  command(pages, VmaKind::kSentinel, Pfn(0), std::move(keep));
 }
 
 Mapping::Outcome Mapping::install(const BlockRun& run, bool protect, bool upgrade, Region& region) {
@@ -197,8 +197,10 @@ PageRange Mapping::around_run(const FileExtent& e) const {
   return wide;
 }
 
-uint64_t Mapping::command(PageRange r, VmaKind kind, Pfn pfn) {
+uint64_t Mapping::command(PageRange r, VmaKind kind, Pfn pfn, std::shared_ptr<const void> keep, bool parting) {
   VmaCommand c;
+  c.keep = std::move(keep);
+  c.parting = parting;
   c.kind = kind;
   c.pages = r;
   c.va = va_of(r.first);
@@ -252,9 +254,15 @@ uint64_t Mapping::map_ahead(const std::vector<FileExtent>& extents) {
 
 void Mapping::vma_done(const VmaCommand& c, int err) {
   PMFS_PAUSE_POINT("fault:vma_done");
+  if (err != 0 && c.keep) agent_.refused(c.keep);
   Parts parts;
+  std::vector<std::shared_ptr<const void>> parted;  // dropped outside the lock
   {
     WriterLock l(vma_mutex_);
+    if (c.parting) {
+      parting_ = false;
+      parted.swap(parting_keeps_);
+    }
     parts = parts_;
     Pfn pfn(c.kind == VmaKind::kRegion ? c.offset >> kBlockShift : 0);
     vmas_.assign({c.pages, err == 0 ? c.kind : VmaKind::kUnknown, pfn, false});
@@ -269,6 +277,9 @@ void Mapping::vma_done(const VmaCommand& c, int err) {
     if (c.kind != VmaKind::kSigbus) theirs.offset += skipped;
     theirs.bytes = theirs.pages.count() * kBlockSize;
     part->vma_done(theirs, err);
+  }
+  if (err != 0) {
+    for (auto& k : parted) agent_.refused(std::move(k));
   }
   if (err == 0 && c.pages == pages && foreign_.exchange(false)) inode().foreign_ptes.fetch_sub(1);
   if (err == 0) {

@@ -1,5 +1,10 @@
 // Mapping: a client's VMA range of a file, as the manager knows it.
 //
+// Gated: VMAs are hints, and PTEs are installed here. Acked: a VMA of the region is direct, the kernel resolves its faults; so
+// the client may have PTEs wherever it has such a VMA, or was told to make one, or where nobody knows. Those it is asked to
+// take away (revoke) before a block is anybody else's. Commands of a client are executed in order, so the answer to one
+// that came later covers those before it.
+//
 // vma_mutex_ (LockRank::kVma): shared while installing PTEs, exclusive while a VMA command is posted. So between
 // the look at the VMA table and the install no command can be given to the agent, and what the agent has not
 // been told it does not do: the install goes to the VMA that was looked at.
@@ -8,6 +13,7 @@
 //   whole  | split(), unmapped()
 //   split  | -          | gone: a fault is tried again and finds the part; the rest is handed on to the parts
 //   gone   | -          | a fault is tried again; the agent's answer and write_protect mean nothing
+//   parting| the answer | as gone, but revoke() waits for that answer too (acked only: the client unmaps it when it has answered)
 #pragma once
 
 #include <array>
@@ -30,6 +36,9 @@ struct VmaCommand {
   PageRange pages;
   uint64_t va = 0, bytes = 0, offset = 0;  // offset in the region or sentinel file
   std::shared_ptr<Mapping> mapping;
+  std::shared_ptr<const void> keep;  // until it is answered; see PteHolder::revoke
+  bool parting = false;
+  int64_t posted_ns = 0;  // set by the agent
 };
 
 // A client's agent thread, as seen from the fault path.
@@ -39,6 +48,9 @@ class Agent {
   // Queues a command and returns its number; never waits. When the client has executed it, Mapping::vma_done is
   // called. LockRank::kAgent inside.
   virtual uint64_t post(VmaCommand c) = 0;
+  // It could not take away what it was asked to: nothing but its death says that it is gone. It is fenced; `keep` is
+  // kept until then.
+  virtual void refused(std::shared_ptr<const void> keep) = 0;
 };
 
 class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
@@ -82,8 +94,17 @@ class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
   Outcome install(const BlockRun& run, bool protect, bool upgrade, Region& region);
 
   bool write_protect(PageRange r) override;
+  bool revoke(PageRange r, const std::shared_ptr<const void>& keep) override;
   // Posts the sentinel over all of it. When that is done the threads that wait in faults fault again.
-  void put_back();
+  void put_back(std::shared_ptr<const void> keep = nullptr);
+  // Acked mode. Has the agent map `run` directly, whose entries are locked and which starts at the faulting page. Never kDone.
+  Installed map_direct(const BlockRun& run, uint64_t* seq = nullptr);
+  // Acked mode. The pages of `r`, excluded by the caller, read as zero and have no block: shows that, until drop_zeros.
+  Outcome show_zeros(PageRange r);
+  // Acked mode, before unmapped(): the client lets go of all of it, then unmaps it.
+  void part();
+  // What waits for the answer to part(), if it never comes: now the caller's.
+  std::vector<std::shared_ptr<const void>> end_parting();
 
   // The page is beyond the end of the file: gives the client the sentinel back, on which the kernel raises
   // SIGBUS. Wakes the thread if it is there already.
@@ -102,7 +123,8 @@ class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
 
  private:
   Mapping(uint64_t id, PageRange part, const Mapping& of, const VmaTable& vmas);
-  uint64_t command(PageRange r, VmaKind kind, Pfn pfn) REQUIRES(vma_mutex_);
+  uint64_t command(PageRange r, VmaKind kind, Pfn pfn, std::shared_ptr<const void> keep = nullptr, bool parting = false)
+      REQUIRES(vma_mutex_);
   PageRange around_run(const FileExtent& e) const REQUIRES(vma_mutex_);
   void wake(PageRange r) { uffd_->wake(va_of(r.first), r.count() * kBlockSize); }
 
@@ -116,6 +138,8 @@ class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
   SharedMutex vma_mutex_{LockRank::kVma, "mapping vma"};
   VmaTable vmas_ GUARDED_BY(vma_mutex_);
   Parts parts_ GUARDED_BY(vma_mutex_);  // null but in a split one
+  bool parting_ GUARDED_BY(vma_mutex_) = false;
+  std::vector<std::shared_ptr<const void>> parting_keeps_ GUARDED_BY(vma_mutex_);
 };
 
 }  // namespace pmfs::fault

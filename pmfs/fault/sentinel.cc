@@ -2,6 +2,9 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <cerrno>
+
 #include "pmfs/base/error.h"
 #include "pmfs/base/sys.h"
 
@@ -25,6 +28,21 @@ void Sentinel::size_changed(uint64_t bytes) {
   // Rounded up: the rest of the last page can be touched, as with any mmap. The largest file just fits.
   uint64_t size = bytes > kMaxFileBytes - kBlockSize ? kMaxFileBytes : blocks_for(bytes) * kBlockSize;
   sys().ftruncate(fd_.get(), size);
+}
+
+void Sentinel::drop_zeros(PageRange r) {
+  if (pages_.load() == 0) return;
+  const uint64_t end = std::min(r.end.bytes(), kMaxFileBytes);
+  if (r.first.bytes() >= end) return;
+  while (sys().punch_hole(fd_.get(), r.first.bytes(), end - r.first.bytes()) == EINTR) {
+  }
+}
+
+void Sentinel::shown(PageRange r) {
+  constexpr uint64_t kMost = 16384;  // 64 MiB
+  if (pages_.fetch_add(r.count()) + r.count() <= kMost) return;
+  drop_zeros({Pgoff(0), kEndOfFile});
+  pages_.store(r.count());
 }
 
 SigbusPage::SigbusPage() : fd_(make_memfd("pmfs-sigbus")) {}

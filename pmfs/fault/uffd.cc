@@ -63,6 +63,18 @@ int Uffd::unprotect(uint64_t va, uint64_t bytes) {
   return sys().uffd_ioctl(fd_.get(), UFFDIO_WRITEPROTECT, &w);
 }
 
+int Uffd::show_zeros(uint64_t va, uint64_t bytes, uint64_t* mapped) {
+  alignas(4096) static const std::byte kZeros[kMaxZeros]{};
+  uffdio_copy c{};
+  c.dst = va;
+  c.src = reinterpret_cast<uint64_t>(kZeros);
+  c.len = bytes;
+  c.mode = UFFDIO_COPY_MODE_WP;
+  const int err = sys().uffd_ioctl(fd_.get(), UFFDIO_COPY, &c);
+  *mapped = err == 0 ? bytes : c.copy > 0 ? static_cast<uint64_t>(c.copy) : 0;
+  return err;
+}
+
 int Uffd::wake(uint64_t va, uint64_t bytes) {
   uffdio_range r{va, bytes};
   return sys().uffd_ioctl(fd_.get(), UFFDIO_WAKE, &r);

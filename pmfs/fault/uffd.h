@@ -31,6 +31,10 @@ class Uffd {
   // Stores to present pages of the range raise a WP event from now on. ENOENT: not all of it is registered for that.
   int protect(uint64_t va, uint64_t bytes);
   int unprotect(uint64_t va, uint64_t bytes);  // UFFDIO_WRITEPROTECT, mode 0: wakes too
+  // UFFDIO_COPY of zeros, write-protected, into pages of a memfd that it does not have yet: at most kMaxZeros bytes. EEXIST: it has
+  // the first one.
+  static constexpr uint64_t kMaxZeros = 16 * 4096;
+  int show_zeros(uint64_t va, uint64_t bytes, uint64_t* mapped);
   int wake(uint64_t va, uint64_t bytes);
   int poison(uint64_t va, uint64_t bytes);  // SIGBUS from now on; the last resort
 

@@ -262,6 +262,7 @@ void BlockRun::commit(std::optional<uint64_t> new_size) {
   }
   kind_ = BlockKind::kWritten;
   if (v_->owners_) v_->owners_->set(i_->ino, extent_, false);
+  i_->drop_zeros(extent_.range());  // before the pages are unlocked: nobody sees the data and then zeros
 }
 
 void BlockRun::preallocate(uint64_t n) {

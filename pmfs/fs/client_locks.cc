@@ -35,7 +35,7 @@ ClientLocks::ClientLocks(const std::filesystem::path& dir, uint64_t epoch)
   if (!fd_) fail(errno, "{}: can't be opened: {}", path_.string(), std::strerror(errno));
 }
 
-UniqueFd ClientLocks::grant() {
+ClientLocks::Life ClientLocks::grant() {
   // By way of /proc: the same file, whatever has become of its name.
   UniqueFd fd(::open(("/proc/self/fd/" + std::to_string(fd_.get())).c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) fail(errno, "{}: can't be opened for a client: {}", path_.string(), std::strerror(errno));
@@ -43,8 +43,7 @@ UniqueFd ClientLocks::grant() {
   struct flock l = range(F_RDLCK, next_, next_ + 1);
   if (::fcntl(fd.get(), F_OFD_SETLK, &l) != 0)
     fail(errno, "{}: can't lock byte {}: {}", path_.string(), next_, std::strerror(errno));
-  ++next_;
-  return fd;
+  return {std::move(fd), next_++};
 }
 
 bool ClientLocks::first_held(uint64_t from, uint64_t end, uint64_t* byte, uint64_t* count) const {

@@ -21,8 +21,12 @@ class ClientLocks {
   // Opens (or makes) DIR/clients. Throws Error.
   ClientLocks(const std::filesystem::path& dir, uint64_t epoch);
 
-  // A locked byte nobody has had: the fd that holds it, to be given away. Throws Error(EMFILE...).
-  UniqueFd grant();
+  struct Life {
+    UniqueFd fd;  // holds the lock
+    uint64_t byte;
+  };
+  // A locked byte nobody has had, to be given away. Throws Error(EMFILE...).
+  Life grant();
   // Does anybody hold this byte?
   bool held(uint64_t byte) const;
   // All bytes that are held now, by whatever manager they were given.

@@ -104,7 +104,7 @@ void MountedVolume::clone_range(Inode& from, uint64_t from_offset, Inode& to, ui
       a.emplace(low, &low == &from ? source : target, wait);
       b.emplace(&low == &from ? to : from, &low == &from ? target : source, wait);
     }
-    if (!evacuate(from, source, BlockEvent::kClone, client)) {
+    if (!evacuate(from, source, wait, BlockEvent::kClone, client)) {
       if (wait == Wait::kNoWait || attempt == kMaxMoveAttempts)
         fail(EAGAIN, "inode {}: a client that maps it keeps changing its address space", to_u64(from.ino));
       b.reset();
@@ -123,6 +123,7 @@ void MountedVolume::clone_range(Inode& from, uint64_t from_offset, Inode& to, ui
       const Pgoff at = target.first + (p - source.first);
       meta::Shared s = store_->share_extents(from.ino, {p, source.end}, to.ino, at, to_offset + length);
       const PageRange done{at, at + (s.next - p)};
+      to.drop_zeros(done);
       std::vector<Extent> zeros;
       to.entries.for_each(done, [&](Pgoff, exclusion::Entry e) {
         if (e.zero()) zeros.push_back({e.pfn(), e.pages()});

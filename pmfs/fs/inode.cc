@@ -10,6 +10,12 @@ void Inode::set_size(uint64_t bytes) {
   for (SizeListener* s : listeners_) s->size_changed(bytes);
 }
 
+void Inode::drop_zeros(PageRange r) {
+  if (!zeros_shown.load()) return;
+  MutexLock l(listeners_mutex_);
+  for (SizeListener* s : listeners_) s->drop_zeros(r);
+}
+
 void Inode::add_listener(SizeListener* l) {
   MutexLock lock(listeners_mutex_);
   listeners_.push_back(l);

@@ -22,6 +22,8 @@ class SizeListener {
  public:
   virtual ~SizeListener() = default;
   virtual void size_changed(uint64_t bytes) = 0;
+  // Acked mode: pages of `r` may have been shown to clients as zeros; no more from when it returns on.
+  virtual void drop_zeros(PageRange r) = 0;
 };
 
 // Somebody who may have PTEs on the pages of a file: a client's mapping of it.
@@ -31,6 +33,9 @@ class PteHolder {
   // Returns when no store can reach the pages of `r` any more before a fault was resolved; they stay readable. The
   // caller excludes faults on `r`. False: not now, the address space is changing. Never waits for the client.
   virtual bool write_protect(PageRange r) = 0;
+  // Acked mode: asks the client to let go of the blocks that it has mapped on `r`, or may have. `keep` is kept until it has
+  // answered, or is dead for sure. False: it has none there. Never waits for the client. The caller excludes faults on `r`.
+  virtual bool revoke(PageRange r, const std::shared_ptr<const void>& keep) = 0;
   virtual bool gone() const = 0;  // for good: the mapping has ended
 };
 
@@ -51,6 +56,7 @@ class Inode {
   void set_size(uint64_t bytes);  // i_size, then the listeners
   void add_listener(SizeListener* l);
   void remove_listener(SizeListener* l);
+  void drop_zeros(PageRange r);  // SizeListener::drop_zeros, if zeros_shown
   void add_pte_holder(std::weak_ptr<PteHolder> h);  // before it installs anything; forgotten when it is gone
   std::vector<std::shared_ptr<PteHolder>> pte_holders();
 
@@ -68,6 +74,8 @@ class Inode {
   std::atomic<int64_t> mtime_ns{0};  // last one made persistent by a write
   // Some page is, or was in a mapping that has not been asked since, installed writable: stores may happen unseen.
   std::atomic<bool> stores_unseen{false};
+  // Acked mode: some hole of it has been shown to a client as zeros, by its sentinel.
+  std::atomic<bool> zeros_shown{false};
   // Mappings taken over from a former manager whose old PTEs may still be there: any page of the file, no entry says so.
   std::atomic<uint64_t> foreign_ptes{0};
   // Since it is in memory. A fault adds to one of them, on the line of a cache that nothing else of it needs.

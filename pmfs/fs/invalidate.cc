@@ -80,7 +80,9 @@ void MountedVolume::split_edges(Inode& i, PageRange pages, PageRange whole, Wait
 void MountedVolume::give_back(Inode& i, exclusion::InvalidateTicket* ticket, const meta::Removed& removed,
                        const std::vector<Extent>& zeros, PageRange whole, BlockEvent what, uint64_t client) {
   Stuck s{removed.id, removed.extents, zeros};
-  bool zapped = try_zap(s);
+  const bool acked = !gated() && !s.extents.empty();
+  if (acked) hold(i, whole, s);
+  const bool zapped = acked || try_zap(s);
   if (ticket) i.exclusion->unmapped(ticket);
   PMFS_PAUSE_POINT("invalidate:before_free");
   i.entries.erase(whole, i.exclusion->erase_mode());
@@ -102,6 +104,7 @@ void MountedVolume::give_back(Inode& i, exclusion::InvalidateTicket* ticket, con
     fail(EIO, "inode {}: the kernel refused to take its pages away from clients; the blocks stay quarantined",
          to_u64(i.ino));
   }
+  if (acked) return;
   for (auto* list : {&s.extents, &s.zeros})
     for (Extent e : *list) i.traffic.zapped_pages.add(e.count);
   // No PTE is left, so the caller need not wait for the rest; a crash before it is what the deferred-free list is for.
@@ -266,7 +269,12 @@ void MountedVolume::zero_range(Inode& i, uint64_t offset, uint64_t length, Wait 
     Exclusive exclusive(i, pages, wait);
     own_edges(i, pages, whole);
     zero_edges(i, offset, end, whole);
-    if (!whole.empty()) {
+    if (!whole.empty() && !gated()) {
+      // Clients go on storing to these blocks, which therefore stay what they are. Crash meanwhile: zero in part.
+      for (const FileExtent& e : store_->extents(i.ino, whole, SIZE_MAX))
+        if (!e.unwritten) region_->memset_nodrain(region_->address(e.pfn), 0, e.count * kBlockSize);
+      region_->drain();
+    } else if (!whole.empty()) {
       // Crash before: the old bytes. After: unwritten, so zeros, whatever the blocks hold.
       store_->mark_unwritten(i.ino, whole);
       for (const FileExtent& e : store_->extents(i.ino, whole, SIZE_MAX)) {

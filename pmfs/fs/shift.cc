@@ -72,11 +72,15 @@ Extent MountedVolume::reserve_anywhere(Pfn goal, uint64_t count) {
 // Leaves no PTE on the pages of `r`, which the caller excludes, and keeps what they hold. False: a client's address
 // space is changing. Then the exclusion has to be left, so that pagers that wait for it get to the client's events.
 // Crash at any point: the file is as it was, in its old blocks or in new ones.
-bool MountedVolume::evacuate(Inode& i, PageRange r, BlockEvent what, uint64_t client) {
-  // Those can't be write-protected, as their userfaultfds are not here: what they store meanwhile would be lost.
+bool MountedVolume::evacuate(Inode& i, PageRange r, Wait wait, BlockEvent what, uint64_t client) {
+  // Those can't be asked, or write-protected, as their userfaultfds are not here: what they store meanwhile would be lost.
   if (size_t n = strangers())
     fail(EBUSY, "inode {}: {} client(s) of a former manager live and have not come back yet, so what they map can't be moved; "
          "continue them if they are stopped, or end them, and try again", to_u64(i.ino), n);
+  if (!gated()) {
+    release_direct(i, r, wait);
+    return true;
+  }
   const bool foreign = i.foreign_ptes.load() != 0;
   const std::vector<FileExtent> mapped = maybe_mapped(i, r);
   if (!mapped.empty()) {
@@ -130,7 +134,7 @@ void MountedVolume::shift(Inode& i, PageRange rest, PageRange moving, uint64_t n
   for (unsigned attempt = 1;; ++attempt) {
     Exclusive exclusive(i, rest, wait);
     PMFS_PAUSE_POINT("shift:entered");
-    if (!evacuate(i, moving, what, client)) {
+    if (!evacuate(i, moving, wait, what, client)) {
       if (wait == Wait::kNoWait || attempt == kMaxMoveAttempts)
         fail(EAGAIN, "inode {}: a client that maps it keeps changing its address space", to_u64(i.ino));
       ::sched_yield();
@@ -140,6 +144,7 @@ void MountedVolume::shift(Inode& i, PageRange rest, PageRange moving, uint64_t n
     i.entries.for_each(rest, [&](Pgoff, exclusion::Entry e) {
       if (e.zero()) zeros.push_back({e.pfn(), e.pages()});
     });
+    i.drop_zeros(rest);
     meta::Removed removed = transaction();
     {
       MutexLock l(i.alloc_mutex);

@@ -18,18 +18,23 @@
 namespace pmfs {
 
 void MountedVolume::recover() {
+  const std::vector<uint64_t> alive = locks_->all_held();
+  {
+    MutexLock l(strangers_mutex_);
+    for (uint64_t byte : alive) strangers_.push_back({byte, nullptr});
+  }
   for (const meta::Removed& r : store_->deferred()) {
+    if (!gated() && !alive.empty()) {  // only their death or their answer says that they have let go
+      keep_for_strangers(quarantine_.begin(Ino{}, [this, r] { retire({r.id, r.extents, {}}); }));
+      continue;
+    }
     for (Extent e : r.extents) region_->zap(e);  // a client of the dead manager may still have PTEs on them
     PMFS_PAUSE_POINT("mount:zapped");
     store_->finish_free(r.id);
   }
-  std::vector<uint64_t> alive = locks_->all_held();
-  if (!alive.empty() && !store_->superblock().was_clean && options_.zap_at_mount) zap_free_blocks();
+  // Acked: only blocks that had become their file's for good were ever mapped.
+  if (gated() && !alive.empty() && !store_->superblock().was_clean && options_.zap_at_mount) zap_free_blocks();
   in_grace_.store(options_.grace && !alive.empty());
-  {
-    MutexLock l(strangers_mutex_);
-    strangers_ = std::move(alive);
-  }
   PMFS_PAUSE_POINT("mount:free_zapped");
   for (Ino ino : store_->orphans())
     if (!S_ISREG(store_->getattr(ino).mode)) store_->free_inode(ino);  // nobody has a directory open
@@ -59,8 +64,10 @@ void MountedVolume::remove_orphans() {
 }
 
 size_t MountedVolume::strangers() {
+  std::vector<std::shared_ptr<const void>> due;  // dropped outside the lock
   MutexLock l(strangers_mutex_);
-  std::erase_if(strangers_, [this](uint64_t byte) { return !locks_->held(byte); });
+  std::erase_if(strangers_, [this](const Stranger& s) { return !locks_->held(s.life); });
+  if (strangers_.empty()) due.swap(strangers_keep_);
   return strangers_.size();
 }
 

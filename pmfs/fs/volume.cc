@@ -97,7 +97,7 @@ MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptio
   if (o.probe) meta::probe(dir / kMetaName);
   store_ = meta::Store::open(dir / kMetaName);
   meta::Superblock sb = store_->superblock();
-  region_ = open_shmem_region(dir / kDataName, sb.geometry.blocks, {sb.was_clean, o.canary, sb.growing_to});
+  region_ = open_shmem_region(dir / kDataName, sb.geometry.blocks, {sb.was_clean, o.canary, sb.growing_to, o.force_acked});
   if (sb.growing_to != 0) store_->grow(sb.geometry.blocks);  // a crash before its end: nothing came of it
   locks_ = std::make_unique<ClientLocks>(dir, sb.mount_epoch);
   if (o.trace) owners_ = std::make_unique<OwnerMap>(region_->room());
@@ -140,13 +140,20 @@ void MountedVolume::grow(uint64_t blocks) {
 }
 
 MountedVolume::~MountedVolume() {
+  const bool held = quarantine_.live() != 0;
+  quarantine_.abandon();
+  {
+    std::vector<std::shared_ptr<const void>> kept;
+    MutexLock l(strangers_mutex_);
+    kept.swap(strangers_keep_);
+  }
   finish_zapped();
   refill_.reset();
   // Free blocks full of canaries, or quarantined ones, are not what a clean mount expects.
   bool stuck;
   {
     MutexLock l(stuck_mutex_);
-    stuck = !stuck_.empty();
+    stuck = !stuck_.empty() || held;
   }
   if (!options_.canary && !stuck) {
     try {

@@ -1,7 +1,7 @@
 // MountedVolume: the files of one mounted volume: region + metadata + the inodes in memory, and every operation on
 // them that needs no client. One object per mounted volume; all members are thread-safe.
 //
-// No member waits for a client. Members with `Wait` return EAGAIN (Error) under kNoWait instead of sleeping
+// No member waits for a client, but for wait_idle(). Members with `Wait` return EAGAIN (Error) under kNoWait instead of sleeping
 // behind another operation, and then leave nothing behind.
 #pragma once
 
@@ -21,6 +21,7 @@
 #include "pmfs/fs/leases.h"
 #include "pmfs/fs/owner_map.h"
 #include "pmfs/fs/path_walk.h"
+#include "pmfs/fs/quarantine.h"
 #include "pmfs/meta/store.h"
 #include "pmfs/region/region.h"
 
@@ -54,6 +55,8 @@ struct VolumeOptions {
   bool zap_at_mount = true;
   bool probe = true;          // first see in a child process that the pool can be opened (meta::probe)
   LeaseOptions lease = {};
+  // Acked mode on a region that could be gated: clients' VMAs are direct, and must be revoked by asking them.
+  bool force_acked = false;
 };
 
 struct VolumeCounters {
@@ -170,7 +173,25 @@ class MountedVolume {
   // The file of that number, if it is still this one. A reference, to be given back by put(). Throws Error(ESTALE).
   std::shared_ptr<Inode> reattach(Ino ino, uint64_t generation);
   // The lock that says that a client lives: to be given to it. One thread at a time.
-  UniqueFd grant_life_lock() { return locks_->grant(); }
+  ClientLocks::Life grant_life_lock() { return locks_->grant(); }
+
+  // --- acked mode (acked.cc): clients map blocks directly, and are asked to let go of them.
+  bool gated() const { return region_->gated(); }
+  // An operation on a file has returned; it takes effect in every client only when what it has begun on the file is
+  // answered. These tell. (collapse, insert and clone_range throw MustWait: again, when that is so.)
+  bool when_idle(Ino ino, std::function<void()> then) { return quarantine_.when_idle(ino, std::move(then)); }
+  void wait_idle(Ino ino) { quarantine_.wait(ino); }
+  Quarantine& quarantine() { return quarantine_; }
+  // A client of this manager has hung up; unless its life lock is free it may have blocks mapped still: counted among the
+  // strangers from now on. `pidfd`: to kill it by, or none.
+  void estrange(uint64_t life, std::shared_ptr<const UniqueFd> pidfd, int64_t now_ns);
+  // Kept until there are no strangers any more; not at all, if there are none.
+  void keep_for_strangers(std::shared_ptr<const void> keep);
+  // What waits for strangers. One of them has come back: it waits for what this client will answer, too.
+  std::vector<std::shared_ptr<const void>> strangers_keep();
+  // Kills those who have hung up, live on and are older than that, if it is known who they are. How many.
+  size_t fence_strangers(int64_t older_than_ns);
+  void answered();  // a client has: frees what is free now. No lock held.
 
   // Makes the region larger, while it is in use: `blocks` in all. Throws Error(EINVAL: not larger; EFBIG, ENOSPC);
   // nothing has changed then. No lock that a fault takes is held while memory is found.
@@ -223,7 +244,10 @@ class MountedVolume {
   bool shares(Inode& i, PageRange r);
   void fill_holes(Inode& i, PageRange r, Wait wait);
   static constexpr unsigned kMaxMoveAttempts = 1000;
-  bool evacuate(Inode& i, PageRange r, BlockEvent what, uint64_t client);
+  bool evacuate(Inode& i, PageRange r, Wait wait, BlockEvent what, uint64_t client);
+  void release_direct(Inode& i, PageRange r, Wait wait);
+  void hold(Inode& i, PageRange whole, Stuck s);
+  void retire(Stuck s);
   void shift(Inode& i, PageRange rest, PageRange moving, uint64_t new_size, Wait wait, BlockEvent what,
              uint64_t client, const std::function<meta::Removed()>& transaction);
   void prepare_growth(Inode& i, uint64_t old_size, Wait wait);
@@ -253,7 +277,15 @@ class MountedVolume {
   Mutex pins_mutex_{LockRank::kLeaf, "volume pins"};
   std::unordered_map<uint64_t, Pin> pins_ GUARDED_BY(pins_mutex_);
   Mutex strangers_mutex_{LockRank::kLeaf, "volume strangers"};
-  std::vector<uint64_t> strangers_ GUARDED_BY(strangers_mutex_);  // their bytes of `locks_`
+  struct Stranger {
+    uint64_t life;  // its byte of `locks_`
+    std::shared_ptr<const UniqueFd> pidfd;  // null: of a former manager
+    int64_t since_ns = 0;
+    bool fenced = false;
+  };
+  std::vector<Stranger> strangers_ GUARDED_BY(strangers_mutex_);
+  std::vector<std::shared_ptr<const void>> strangers_keep_ GUARDED_BY(strangers_mutex_);
+  Quarantine quarantine_;
   Mutex stuck_mutex_{LockRank::kLeaf, "volume stuck"};
   std::vector<Stuck> stuck_ GUARDED_BY(stuck_mutex_);   // could not be zapped
   std::vector<Stuck> zapped_ GUARDED_BY(stuck_mutex_);  // settle() frees them

@@ -39,6 +39,7 @@ void setattr(fuse_req_t req, fuse_ino_t ino, struct stat* want, int what, fuse_f
       const InodeRef file = m.nodes().file(Ino{ino});
       drop_privileges(req, m, Ino{ino});
       m.volume().truncate(*file, static_cast<uint64_t>(want->st_size));
+      m.volume().wait_idle(file->ino);
     }
     meta::AttrChange c;
     if (what & FUSE_SET_ATTR_MODE) c.mode = want->st_mode & 07777;

@@ -28,6 +28,7 @@ void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
     if ((fi->flags & O_TRUNC) && (fi->flags & O_ACCMODE) != O_RDONLY) {
       drop_privileges(req, m, Ino{ino});
       m.volume().truncate(*file, 0);
+      m.volume().wait_idle(file->ino);
     }
     fi->direct_io = 1;
     fuse_reply_open(req, fi);
@@ -88,6 +89,7 @@ void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len
       default:  // the kernel sends no collapse and no insert range through FUSE
         fail(EOPNOTSUPP, "inode {}: fallocate mode {:#x} is not supported", ino, mode);
     }
+    v.wait_idle(f->ino);
     fuse_reply_err(req, 0);
   });
 }
@@ -97,8 +99,10 @@ void copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_fi
   answer(req, [&](Mount& m) {
     const InodeRef source = m.nodes().file(Ino{from}), target = m.nodes().file(Ino{to});
     drop_privileges(req, m, Ino{to});
-    fuse_reply_write(req, m.volume().copy_range(*source, static_cast<uint64_t>(from_offset), *target,
-                                                static_cast<uint64_t>(to_offset), length));
+    const uint64_t done = m.volume().copy_range(*source, static_cast<uint64_t>(from_offset), *target,
+                                                static_cast<uint64_t>(to_offset), length);
+    m.volume().wait_idle(target->ino);
+    fuse_reply_write(req, done);
   });
 }
 

@@ -10,7 +10,7 @@
 namespace pmfs::proto {
 
 inline constexpr uint32_t kMagic = 0x53464d50;  // "PMFS"
-inline constexpr uint16_t kVersion = 1;
+inline constexpr uint16_t kVersion = 2;
 inline constexpr char kSocketName[] = "pmfs.sock";  // in the volume's directory
 inline constexpr uint32_t kMaxPath = 4096;          // bytes, without NUL
 
@@ -64,6 +64,8 @@ struct HelloReply {
   uint64_t uffd_features;  // to ask for in UFFDIO_API
   uint32_t uffd_is_device; // 1: the first fd is /dev/userfaultfd (USERFAULTFD_IOC_NEW), 0: a userfaultfd
   uint32_t epoch;          // of the mount: tells managers apart; also in each Reply
+  uint32_t acked;          // 1: VMAs of the region are not registered; sentinels are, for missing, minor and write-protect faults
+  uint32_t map_sync;       // 1: the region is mapped with MAP_SYNC
 };
 // Files are named by ino and generation, since the path may be another file's by now, or nobody's.
 struct ReattachFile {
@@ -217,7 +219,9 @@ struct WireStatfs {
 struct WireClient {
   uint64_t id, mappings, mapped_bytes, handles, faults, installs, agent_queue;
   uint32_t pid, uid;
-  uint32_t has_uffd, reserved;
+  uint32_t has_uffd;
+  uint32_t revokes;          // acked: commands to let blocks go that it has not answered
+  uint64_t revoke_age_ns;    // of the oldest of them
 };
 struct WireFile {  // what happened to a file since it is in the manager's memory
   uint64_t ino, size;  // bytes
@@ -251,6 +255,7 @@ enum class AgentOp : uint32_t {
   kMapRegion = 1,    // region file at region_offset -> [va, va+length), registered MISSING|MINOR|WP
   kMapSentinel = 2,  // sentinel memfd (fd) at region_offset -> same place, registered MISSING
   kMapSigbus = 3,    // the session's sigbus memfd at region_offset, registered MISSING
+  kMapDirect = 4,    // region file at region_offset -> same place, not registered: the kernel resolves its faults (acked)
 };
 struct AgentCommand {
   uint64_t seq;  // from 1, consecutive

@@ -46,7 +46,8 @@ class Region {
   virtual bool wants_refill(Pfn p) const = 0;
   // Makes the pages of `e` present, contents kept. Throws Error(ENOSPC) as above.
   virtual void populate(Extent e) = 0;
-  // Takes every PTE on `e` away from every process, in whatever state it is, and forgets the contents.
+  // Gated: takes every PTE on `e` away from every process, in whatever state it is. Both: forgets the contents; of an acked
+  // region the caller knows that nobody has a PTE there.
   // Throws Error on failure: some PTEs may then be left and the blocks must not be reused.
   // Source: shmem_fallocate(FALLOC_FL_PUNCH_HOLE) -> unmap_mapping_range.
   virtual void zap(Extent e) = 0;
@@ -71,6 +72,8 @@ struct RegionOptions {
   bool canary = false;
   // A crash while it grew may have left the file up to so many blocks long: it is cut back. Else a longer file is refused.
   uint64_t growing_to = 0;
+  // As if the kernel could not zap: nothing is punched, clients must be asked (acked mode on any machine).
+  bool acked = false;
 };
 inline constexpr uint64_t kCanary = 0x5AFEB10C0DEADF5Eull;  // each 8-byte word of a freed block with canary on
 

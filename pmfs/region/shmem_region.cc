@@ -214,6 +214,7 @@ void ShmemRegion::fill(Extent e, const FillPage& page) {
 }
 
 void ShmemRegion::punch(Extent e) {
+  if (!gated()) return;  // kAbsent then means: to be filled, whatever is there
   int err;
   do err = sys().punch_hole(fd_.get(), e.first.bytes(), e.count << kBlockShift);
   while (err == EINTR);

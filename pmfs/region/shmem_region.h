@@ -22,7 +22,7 @@ class ShmemRegion final : public Region {
   ShmemRegion& operator=(const ShmemRegion&) = delete;
 
   RegionKind kind() const override { return RegionKind::kShmem; }
-  bool gated() const override { return true; }
+  bool gated() const override { return !options_.acked; }
   uint64_t blocks() const override { return blocks_.load(std::memory_order_acquire); }
   uint64_t room() const override { return room_; }
   void grow(uint64_t blocks, bool reserve) override;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "pmfs/base/error.h"
+#include "pmfs/base/sys.h"
 #include "pmfs/server/dispatch.h"
 
 namespace pmfs::server {
@@ -78,6 +79,9 @@ void Dispatcher::clients(Call& c) {
     w.pid = static_cast<uint32_t>(s->peer.pid);
     w.uid = s->peer.uid;
     w.has_uffd = s->ready();
+    const Session::Revokes revokes = s->revokes();
+    w.revokes = static_cast<uint32_t>(revokes.count);
+    w.revoke_age_ns = revokes.count == 0 ? 0 : static_cast<uint64_t>(sys().monotonic_ns() - revokes.since_ns);
     std::memcpy(c.bounce + n++ * sizeof w, &w, sizeof w);
   }
   c.reply.v0 = n;

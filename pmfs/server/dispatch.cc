@@ -17,10 +17,11 @@ using namespace proto;
 namespace {
 
 constexpr size_t kMapAheadExtents = 1024;
+constexpr unsigned kMaxAsked = 1000;  // of one request, when clients keep mapping what it wants them to let go of
 
 }  // namespace
 
-void Dispatcher::execute(Session& s, uint32_t slot) {
+bool Dispatcher::execute(Session& s, uint32_t slot) {
   host_.requests.add();
   Slot& shared = s.ring().slot(slot);
   Call c{s, {}, {}, {}, s.ring().bounce(slot), &shared.request};
@@ -29,6 +30,14 @@ void Dispatcher::execute(Session& s, uint32_t slot) {
   std::string message;
   try {
     run(c);
+  } catch (const MustWait& w) {
+    auto self = s.shared_from_this();
+    if (s.times_asked(slot) < kMaxAsked) {
+      if (!volume_.when_idle(w.ino, [self, slot] { self->ask_again(slot); })) s.ask_again(slot);
+      return false;
+    }
+    err = EAGAIN;
+    message = "clients that map the file keep touching what they are asked to let go of";
   } catch (const Error& e) {
     err = e.err() == 0 ? EIO : e.err();
     message = e.message();
@@ -36,6 +45,7 @@ void Dispatcher::execute(Session& s, uint32_t slot) {
     err = ENOMEM;
     message = "the manager is out of memory";
   }
+  s.forget_asked(slot);
   c.reply.err = err;
   c.reply.epoch = s.epoch();
   if (err != 0) {
@@ -44,6 +54,9 @@ void Dispatcher::execute(Session& s, uint32_t slot) {
     std::memcpy(c.bounce, message.data(), c.reply.message_len);
   }
   std::memcpy(&shared.reply, &c.reply, sizeof c.reply);
+  if (!c.changed || volume_.gated()) return true;
+  auto self = s.shared_from_this();
+  return !volume_.when_idle(*c.changed, [self, slot] { self->answer(slot); });
 }
 
 void Dispatcher::run(Call& c) {
@@ -160,8 +173,10 @@ std::shared_ptr<OpenFile> Dispatcher::file(Call& c, bool for_writing) {
 }
 
 InodeRef Dispatcher::target(Call& c, bool for_writing) {
-  if (c.path1.empty()) return file(c, for_writing)->inode;
-  return {volume_, volume_.open(c.path1, for_writing ? O_RDWR : O_RDONLY, 0, c.session.who)};
+  InodeRef ref = c.path1.empty() ? file(c, for_writing)->inode
+                                 : InodeRef(volume_, volume_.open(c.path1, for_writing ? O_RDWR : O_RDONLY, 0, c.session.who));
+  if (for_writing) c.changed = ref->ino;
+  return ref;
 }
 
 void Dispatcher::open(Call& c) {
@@ -170,6 +185,7 @@ void Dispatcher::open(Call& c) {
   int flags = static_cast<int>(c.r.a0);
   if ((flags & O_ACCMODE) == O_ACCMODE) fail(EINVAL, "{}: neither for reading nor for writing", c.path1);
   InodeRef ref(volume_, volume_.open(c.path1, flags, static_cast<uint32_t>(c.r.a1), c.session.who));
+  if (flags & O_TRUNC) c.changed = ref->ino;
   c.reply.attr = wire(volume_.getattr(*ref));
   c.reply.handle = c.session.add_file(std::make_shared<OpenFile>(OpenFile{std::move(ref), flags}));
 }
@@ -209,13 +225,18 @@ void Dispatcher::map(Call& c) {
     s.client().remove(m->id);
     fail(ENOTCONN, "client {}: is gone", s.id);
   }
-  // What exists is mapped ahead of the first touch; without exclusion, since a VMA is only a hint.
-  c.reply.agent_seq = m->map_ahead(volume_.store().extents(m->inode().ino, pages, kMapAheadExtents));
+  // What exists is mapped ahead of the first touch; gated: without exclusion, since a VMA is only a hint.
+  const auto extents = volume_.store().extents(m->inode().ino, pages, kMapAheadExtents);
+  c.reply.agent_seq = volume_.gated() ? m->map_ahead(extents) : faults_.map_ahead(*m, extents);
   c.reply.v0 = m->id;
 }
 
 void Dispatcher::unmap(Call& c) {
   fault::Client& client = c.session.client();
+  if (!volume_.gated()) {
+    for (auto& m : client.mappings())
+      if (c.r.a0 == 0 ? m->va == c.r.a1 : m->id == c.r.a0) m->part();
+  }
   // By address, whether there is one or not: a client can't always know if a former manager had made it.
   const auto m = c.r.a0 == 0 ? client.remove_at(c.r.a1) : client.remove(c.r.a0);
   if (!m && c.r.a0 != 0) fail(EINVAL, "mapping {}: there is none", c.r.a0);
@@ -280,6 +301,7 @@ void Dispatcher::copy_range(Call& c) {
   auto to = c.session.file(static_cast<uint32_t>(r.a1));
   if ((to->flags & O_ACCMODE) == O_RDONLY || (to->flags & O_APPEND))
     fail(EBADF, "handle {}: is not open for writing anywhere", r.a1);
+  c.changed = to->inode->ino;
   if (static_cast<Op>(r.op) == Op::kClone)
     return volume_.clone_range(*from->inode, r.a0, *to->inode, r.a2, r.a3, c.wait(), c.session.id);
   c.reply.v0 = volume_.copy_range(*from->inode, r.a0, *to->inode, r.a2, r.a3, c.wait(), c.session.id);

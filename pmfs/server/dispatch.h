@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,8 +33,12 @@ class Dispatcher {
     Sabotage sabotage = Sabotage::kNone;
   };
   Dispatcher(MountedVolume& volume, fault::FaultHandler& faults, Host& host) : volume_(volume), faults_(faults), host_(host) {}
-  // The slot's state is kRunning; the reply and the bounce buffer are ours until the caller sets kDone.
-  void execute(Session& s, uint32_t slot);
+  // The slot's state is kRunning; the reply and the bounce buffer are ours until the caller sets kDone, by Session::answer.
+  // False: that is done, or the request executed again, when clients have let go of what it is about (acked mode).
+  bool execute(Session& s, uint32_t slot);
+  void answered() {  // a client's agent has
+    if (!volume_.gated()) volume_.answered();
+  }
   // What need not delay the reply: called when it has been given.
   void settle() { volume_.settle(); }
 
@@ -45,6 +50,7 @@ class Dispatcher {
     std::byte* bounce;
     const proto::Request* shared;  // the client's, to sabotage with
     proto::Reply reply{};
+    std::optional<Ino> changed{};  // the file whose blocks the request may have taken away
     Wait wait() const { return r.flags & proto::kFlagNoWait ? Wait::kNoWait : Wait::kBlock; }
   };
   void run(Call& c);

@@ -140,7 +140,9 @@ void Session::reattach_done(const ControlMessage& m) {
   PMFS_PAUSE_POINT("reattach:done");
   answer_interrupted();
   client_.reattaching.store(false);
-  for (auto& mapping : client_.mappings()) mapping->put_back();
+  // It is a stranger until it has our answer; from then on its own answers are waited for.
+  auto keep = std::make_shared<const std::vector<std::shared_ptr<const void>>>(volume_.strangers_keep());
+  for (auto& mapping : client_.mappings()) mapping->put_back(volume_.gated() ? nullptr : keep);
   if (int err = send_message(socket(), Control::kOk, m.header().seq)) fail(err, "client {}: can't be answered", id);
 }
 

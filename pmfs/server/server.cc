@@ -26,6 +26,7 @@ using namespace proto;
 namespace {
 constexpr uint64_t kListenId = 0, kStopId = ~uint64_t{0};
 constexpr int64_t kForkTtlNs = 30'000'000'000;
+constexpr int kLookMs = 20;
 constexpr size_t kMaxForks = 64;  // of one client, forked and not yet connected
 constexpr size_t kMaxForkEntries = 1 << 20;  // files and mappings that those of one user keep, of clients that are gone too
 }  // namespace
@@ -42,7 +43,7 @@ Server::Server(const ServerOptions& o) : options_(o) {
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) fail(errno, "manager: its limit of descriptors can't be read");
   shares_ = std::make_unique<FdShares>(limit.rlim_cur);
   volume_ = std::make_unique<MountedVolume>(o.volume, VolumeOptions{o.exclusion, o.allow_broken, o.canary, o.trace, true, true,
-                                                                            o.zap_at_mount, true, o.lease});
+                                                                            o.zap_at_mount, true, o.lease, o.force_acked});
   // A description of its own: the one of the region holds the manager's lock on the file.
   std::string self = "/proc/self/fd/" + std::to_string(volume_->region().fd());
   region_fd_ = UniqueFd(::open(self.c_str(), O_RDWR | O_CLOEXEC));
@@ -167,8 +168,11 @@ void Server::run() {
   while (!stop_.load()) {
     lock_order::assert_none_held("control thread");
     epoll_event e;
-    int n = ::epoll_wait(epoll_.get(), &e, 1, 1000);
+    // While blocks wait for clients it looks who is dead: a lock that is released tells nobody.
+    const bool waiting = !volume_->gated() && volume_->quarantine().live() != 0;
+    int n = ::epoll_wait(epoll_.get(), &e, 1, waiting ? kLookMs : 1000);
     expire_forks(false);
+    if (waiting) fence_late();
     if (volume_->in_grace() && (sys().monotonic_ns() >= grace_end_ns_ || volume_->strangers() == 0)) volume_->end_grace();
     if (n <= 0 || e.data.u64 == kStopId) continue;
     if (e.data.u64 == kListenId) {
@@ -297,6 +301,22 @@ void Server::expire_forks(bool all) {
       ++it;
     }
   }
+}
+
+// A client that has been asked to let go of blocks and does not answer costs itself its life, and nobody else more than waiting.
+void Server::fence_late() {
+  if (volume_->strangers() == 0) volume_->answered();
+  const int64_t now = sys().monotonic_ns(), oldest = now - static_cast<int64_t>(options_.fence_seconds * 1e9);
+  for (auto& s : sessions()) {
+    const Session::Revokes r = s->revokes();
+    if (!r.refused && (r.count == 0 || r.since_ns > oldest)) continue;
+    if (s->fence())
+      spdlog::warn("client {} (process {}): killed, {}", s->id, s->peer.pid,
+                   r.refused ? std::string("it could not let go of blocks; too many mappings (vm.max_map_count)?")
+                             : fmt::format("it did not let go of blocks for {} s (--fence-after)", options_.fence_seconds));
+  }
+  if (const size_t n = volume_->fence_strangers(oldest))
+    spdlog::warn("{} process(es) killed that had hung up and did not let go of blocks for {} s", n, options_.fence_seconds);
 }
 
 void Server::end(const std::shared_ptr<Session>& s) {

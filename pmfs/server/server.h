@@ -26,6 +26,8 @@ struct ServerOptions {
   unsigned socket_mode = 0600;  // who may connect: a capability on all file data of the volume
   double grace_seconds = 15;    // clients of a manager that died may come back; then unlinked files of the rest are freed
   bool zap_at_mount = true;     // VolumeOptions
+  bool force_acked = false;     // the same
+  double fence_seconds = 30;    // acked mode: a client that does not let go of blocks for so long is killed
   Sabotage sabotage = Sabotage::kNone;
   LeaseOptions lease = {};      // VolumeOptions
 };
@@ -59,6 +61,7 @@ class Server {
   void on_control(const std::shared_ptr<Session>& s, proto::ControlMessage& m);
   void end(const std::shared_ptr<Session>& s);
   void expire_forks(bool all);
+  void fence_late();
   void hand_over(const std::shared_ptr<Session>& s, const proto::ControlMessage& m);
   void drain();
   std::shared_ptr<ForkImage> take_fork(uint64_t token, uid_t uid);

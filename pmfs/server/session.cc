@@ -4,10 +4,13 @@
 #include <cstring>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "pmfs/base/error.h"
+#include "pmfs/base/sys.h"
 
 namespace pmfs::server {
 
@@ -29,6 +32,14 @@ meta::Credentials credentials_of(int socket, const ucred& peer) {
   return who;
 }
 
+UniqueFd pidfd_of(int socket, const ucred& peer) {
+  constexpr int kSoPeerPidfd = 77;  // SO_PEERPIDFD, Linux 6.5
+  int fd = -1;
+  socklen_t bytes = sizeof fd;
+  if (::getsockopt(socket, SOL_SOCKET, kSoPeerPidfd, &fd, &bytes) == 0) return UniqueFd(fd);
+  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
+}
+
 }  // namespace
 
 Session::Session(MountedVolume& volume, fault::Pagers& pagers, FdShares& shares, std::shared_ptr<const void> own_fds,
@@ -42,6 +53,7 @@ Session::Session(MountedVolume& volume, fault::Pagers& pagers, FdShares& shares,
       own_fds_(std::move(own_fds)),
       socket_(std::move(socket)),
       client_(session_id),
+      pidfd_(std::make_shared<const UniqueFd>(pidfd_of(socket_.get(), cred))),
       epoch_(static_cast<uint32_t>(volume.superblock().mount_epoch)) {}
 
 void note_stores(MountedVolume& volume, Inode& i) {
@@ -87,8 +99,10 @@ void Session::welcome(ControlMessage& m, bool reattach, int uffd_device, int reg
   r.uffd_features = fault::kUffdFeatures;
   r.uffd_is_device = 1;
   r.epoch = epoch_;
-  const UniqueFd life = volume_.grant_life_lock();  // ours is closed when the client has its own
-  const int fds[] = {uffd_device, region_fd, ring_fd_.get(), doorbell_.get(), client_.sigbus_page.fd(), life.get()};
+  r.acked = volume_.gated() ? 0 : 1;
+  const ClientLocks::Life life = volume_.grant_life_lock();  // ours is closed when the client has its own
+  life_ = life.byte;
+  const int fds[] = {uffd_device, region_fd, ring_fd_.get(), doorbell_.get(), client_.sigbus_page.fd(), life.fd.get()};
   static_assert(std::size(fds) == kWelcomeFds);
   if (int err = send_message(socket(), Control::kWelcome, m.header().seq, r, fds))
     fail(err, "client {}: can't be answered", id);
@@ -129,7 +143,10 @@ std::shared_ptr<fault::Sentinel> Session::sentinel(const InodeRef& inode) {
 }
 
 void Session::end() {
-  if (ended_.exchange(true)) return;
+  if (ending_.exchange(true)) return;
+  // First a stranger, then ended: a command that nobody takes any more is waited for in its place.
+  if (!volume_.gated() && life_ != 0) volume_.estrange(life_, pidfd_, sys().monotonic_ns());
+  ended_.store(true);
   if (ready()) pagers_.remove(client_);
   // A client that has not come all the way has hung up, to try again here or at the next manager, with this very ring.
   if (ring_ && !reattaching()) {
@@ -147,12 +164,27 @@ void Session::end() {
     sentinels.swap(kept_sentinels_);
     sentinels_.clear();
   }
+  std::vector<std::shared_ptr<const void>> refused;
   {
     MutexLock l(agent_mutex_);
     commands.swap(commands_);
+    refused.swap(refused_);
   }
   image_ = nullptr;
+  if (!volume_.gated()) {
+    for (auto& r : refused) volume_.keep_for_strangers(std::move(r));
+    refused.clear();
+    let_go(std::move(commands));
+  }
   for (auto& [va, m] : maps) note_stores(volume_, m->inode());
+}
+
+// What its commands keep, and what the mappings that were parting do, is kept until the process is gone. If it is, that was all.
+void Session::let_go(std::deque<fault::VmaCommand> commands) {
+  for (fault::VmaCommand& c : commands) {
+    if (c.keep) volume_.keep_for_strangers(c.keep);
+    for (auto& k : c.mapping->end_parting()) volume_.keep_for_strangers(std::move(k));
+  }
 }
 
 uint32_t Session::add_file(std::shared_ptr<OpenFile> f) {
@@ -236,10 +268,12 @@ ForkImage Session::fork_image() {
 uint64_t Session::post(fault::VmaCommand c) {
   MutexLock l(agent_mutex_);
   if (ended()) return 0;
-  if (commands_.size() >= kMaxCommands) {  // it never executes any: the manager's memory is not its to fill
+  // What waits for an answer must not be lost; a client that gives none is fenced.
+  if (commands_.size() >= kMaxCommands && !c.keep && !c.parting) {  // it never executes any: the manager's memory is not its to fill
     ::shutdown(socket(), SHUT_RDWR);       // so the control thread ends it
     return next_seq_;
   }
+  c.posted_ns = sys().monotonic_ns();
   commands_.push_back(std::move(c));
   ++next_seq_;
   pump();
@@ -251,7 +285,7 @@ void Session::pump() {
   bool posted = false;
   while (posted_ < next_seq_ && posted_ - done_ < kAgentSlots) {
     const fault::VmaCommand& c = commands_[posted_ - done_];
-    AgentOp op = c.kind == fault::VmaKind::kRegion     ? AgentOp::kMapRegion
+    AgentOp op = c.kind == fault::VmaKind::kRegion     ? (volume_.gated() ? AgentOp::kMapRegion : AgentOp::kMapDirect)
                  : c.kind == fault::VmaKind::kSentinel ? AgentOp::kMapSentinel
                                                        : AgentOp::kMapSigbus;
     ring_->agent_slot(posted_ + 1) = {posted_ + 1,  static_cast<uint32_t>(op), static_cast<uint32_t>(c.mapping->prot()), c.va, c.bytes,
@@ -264,7 +298,7 @@ void Session::pump() {
   if (h.agent_sleeps.load()) futex_wake(reinterpret_cast<std::atomic<uint32_t>*>(&h.agent_posted), 1);
 }
 
-void Session::agent_acks() {
+bool Session::agent_acks() {
   std::vector<std::pair<fault::VmaCommand, int>> done;
   {
     MutexLock l(agent_mutex_);
@@ -279,6 +313,43 @@ void Session::agent_acks() {
     pump();
   }
   for (auto& [c, err] : done) c.mapping->vma_done(c, err);
+  return !done.empty();
+}
+
+void Session::refused(std::shared_ptr<const void> keep) {
+  {
+    MutexLock l(agent_mutex_);
+    if (!ended()) return refused_.push_back(std::move(keep));
+  }
+  volume_.keep_for_strangers(std::move(keep));
+}
+
+Session::Revokes Session::revokes() {
+  Revokes r;
+  MutexLock l(agent_mutex_);
+  r.refused = !refused_.empty();
+  for (const fault::VmaCommand& c : commands_) {
+    if (!c.keep && !c.parting) continue;
+    if (r.count++ == 0) r.since_ns = c.posted_ns;
+  }
+  return r;
+}
+
+bool Session::fence() { return *pidfd_ && ::syscall(SYS_pidfd_send_signal, pidfd_->get(), SIGKILL, nullptr, 0) == 0; }
+
+void Session::answer(uint32_t slot) {
+  std::atomic<uint32_t>& state = ring_->slot(slot).state;
+  last_reply_ns.store(sys().monotonic_ns(), std::memory_order_relaxed);
+  if (state.exchange(kDone) & kWaitingBit) futex_wake(&state, INT32_MAX);
+}
+
+void Session::ask_again(uint32_t slot) {
+  std::atomic<uint32_t>& state = ring_->slot(slot).state;
+  uint32_t v = state.load();
+  while (!state.compare_exchange_weak(v, kPending | (v & kWaitingBit))) {
+  }
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t n = ::write(doorbell_.get(), &one, sizeof one);
 }
 
 void Session::ring_bell() {

@@ -5,9 +5,13 @@
 //   The same for a client of a manager that died (reattach.cc), but that its requests are looked at only when it has
 //   handed over its files and mappings: kReady --ReattachFile, ReattachMap...--> --ReattachDone--> served
 //
+// In acked mode its end says nothing of what it has mapped: what waits for its answers waits on until its life lock is free
+// (MountedVolume::estrange).
+//
 // Locks: files_mutex_ and agent_mutex_ are leaves for each other; neither is held while the client does anything.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <deque>
 #include <map>
@@ -92,7 +96,22 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
 
   // --- VMA commands
   uint64_t post(fault::VmaCommand c) override;  // any thread; never waits
-  void agent_acks();                            // takes the agent's answers in
+  void refused(std::shared_ptr<const void> keep) override;
+  bool agent_acks();                            // takes the agent's answers in; true: there were some
+  struct Revokes {
+    uint64_t count = 0;      // commands to let blocks go that are not answered
+    int64_t since_ns = 0;    // when the oldest was posted
+    bool refused = false;    // it has failed one: only its death ends that
+  };
+  Revokes revokes();
+  bool fence();  // kills it. False: it is not known any more who it is.
+
+  // --- a request whose answer waits for other clients (acked mode)
+  void answer(uint32_t slot);     // the reply is in the slot
+  void ask_again(uint32_t slot);  // as if the client had just asked
+  // How often that was done with the request in the slot; then it starts at 0 again.
+  unsigned times_asked(uint32_t slot) { return asked_[slot].fetch_add(1); }
+  void forget_asked(uint32_t slot) { asked_[slot].store(0); }
   uint64_t agent_queue();
   uint64_t last_command();  // number of the last one that is posted or waits to be; 0: all are executed
 
@@ -106,6 +125,7 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   uint32_t take_handle() REQUIRES(files_mutex_);
   void take_ring(UniqueFd fd);
   void answer_interrupted();
+  void let_go(std::deque<fault::VmaCommand> commands);
 
   Leases::Outsider outsider_;  // from the welcome on; first, so that it goes last: who works for the client may hold the session
   MountedVolume& volume_;
@@ -116,7 +136,10 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   std::unique_ptr<proto::Ring> ring_;
   fault::Client client_;
   std::shared_ptr<ForkImage> image_;
-  std::atomic<bool> ready_{false}, ended_{false};
+  std::atomic<bool> ready_{false}, ending_{false}, ended_{false};
+  uint64_t life_ = 0;  // its byte of the volume's client locks; 0: not welcomed yet
+  std::shared_ptr<const UniqueFd> pidfd_;
+  std::array<std::atomic<unsigned>, proto::kSlots> asked_{};
   std::atomic<uint64_t> mapping_ids_{0};
   const uint32_t epoch_;
   bool reattached_ = false;  // set by the hello
@@ -130,6 +153,7 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   // Commands in order: [executed | in the ring, seq done_+1 .. posted_ | waiting for room, .. next_seq_].
   Mutex agent_mutex_{LockRank::kAgent, "session agent"};
   std::deque<fault::VmaCommand> commands_ GUARDED_BY(agent_mutex_);  // front: seq done_ + 1
+  std::vector<std::shared_ptr<const void>> refused_ GUARDED_BY(agent_mutex_);
   uint64_t done_ GUARDED_BY(agent_mutex_) = 0, posted_ GUARDED_BY(agent_mutex_) = 0, next_seq_ GUARDED_BY(agent_mutex_) = 0;
 };
 

@@ -105,7 +105,7 @@ void Workers::serve(Session& s) {
 }
 
 bool Workers::execute_pending(Session& s, int64_t until_ns) {
-  s.agent_acks();
+  if (s.agent_acks()) dispatcher_.answered();
   RingHeader& h = s.ring().header();
   bool any = false;
   const uint32_t first = s.next_slot.load(std::memory_order_relaxed);
@@ -118,11 +118,10 @@ bool Workers::execute_pending(Session& s, int64_t until_ns) {
         ((v & ~kWaitingBit) != kPending || !state.compare_exchange_strong(v, kRunning | (v & kWaitingBit))))
       continue;  // another worker's, or a client that plays with its words
     h.manager_sleeps.store(1);
-    dispatcher_.execute(s, i);
+    const bool answered = dispatcher_.execute(s, i);
     const int64_t now = sys().monotonic_ns();
-    s.last_reply_ns.store(now, std::memory_order_relaxed);
     s.next_slot.store(i + 1, std::memory_order_relaxed);
-    if (state.exchange(kDone) & kWaitingBit) futex_wake(&state, INT32_MAX);
+    if (answered) s.answer(i);
     dispatcher_.settle();
     h.manager_sleeps.store(0);
     any = true;

@@ -34,6 +34,7 @@ int main(int argc, char** argv) {
   o.volume = argv[1];
   o.trace = true;
   o.pagers = 4;
+  o.force_acked = std::getenv("PMFS_TEST_ACKED") != nullptr;
   const char* point = nullptr;
   unsigned skip = 0;
   bool takeover = false;

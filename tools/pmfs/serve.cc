@@ -138,8 +138,8 @@ void run_manager(ServeOptions& o) {
     if (g_signal.load() != 0) s.request_stop();
     MountedVolume& v = s.volume();
     if (!v.scheme().sound) spdlog::warn("exclusion {}: broken on purpose; files will be damaged", v.scheme().name);
-    spdlog::info("{}: served; {}, exclusion {}, {} pagers, {} workers, {} since the last mount", o.dir,
-                 human_size(v.region().blocks() * kBlockSize), v.scheme().name, o.server.pagers, o.server.workers,
+    spdlog::info("{}: served; {}, {}, exclusion {}, {} pagers, {} workers, {} since the last mount", o.dir,
+                 human_size(v.region().blocks() * kBlockSize), v.gated() ? "gated" : "acked", v.scheme().name, o.server.pagers, o.server.workers,
                  v.superblock().was_clean ? "a clean stop" : "a crash, repaired,");
     std::unique_ptr<fuse::Mount> mount;
     if (!o.mount.dir.empty()) {
@@ -189,6 +189,11 @@ void add_serve(CLI::App& app, Context& c) {
   cmd->add_option("--grace", o->server.grace_seconds,
                   "seconds for which the clients of a manager that died may come back to their unlinked files")
       ->check(CLI::Range(0.0, 86400.0))->capture_default_str();
+  cmd->add_option("--fence-after", o->server.fence_seconds,
+                  "acked mode: a client that does not let go of blocks for so many seconds is killed")
+      ->check(CLI::Range(0.1, 86400.0))->capture_default_str();
+  cmd->add_flag("--force-acked", o->server.force_acked,
+                "acked mode, as on real DAX, on a region that does not need it: clients map blocks directly");
   cmd->add_option("--mount", o->mount.dir, "mount the volume there too, until it is unmounted; see pmfs mount");
   cmd->add_option("--mount-option", o->mount.options, "of that mount, as in pmfs mount -o");
   cmd->add_option("--socket-mode", o->socket_mode, "who may connect, and so reach every file's data")

@@ -84,6 +84,7 @@ void ManagerProcess::serve() {
   std::vector<std::string> args = {"serve", volume_, "--exclusion", o.exclusion, "--torture-allow-broken", "--canary",
                                    "--trace", "--pagers", std::to_string(o.pagers), "--workers",
                                    std::to_string(o.workers), "--ready-fd", std::to_string(ready[1])};
+  if (o.force_acked) args.push_back("--force-acked");
   if (o.jitter != 0) args.insert(args.end(), {"--jitter", std::to_string(o.jitter)});
   pid_ = spawn(args, ready[1]);
   close(ready[1]);

@@ -80,6 +80,7 @@ int parse_options(int argc, char** argv, Options* o) {
   app.add_option("--pagers", o->pagers, "fault threads of our own manager")->check(CLI::Range(1u, 64u))->capture_default_str();
   app.add_option("--workers", o->workers, "request threads of our own manager")->check(CLI::Range(1u, 256u))->capture_default_str();
   app.add_option("--jitter", o->jitter, "the manager's threads pause, one in N, where a race might hide; 0: as pmfs serve does")->capture_default_str();
+  app.add_flag("--force-acked", o->force_acked, "our own manager in acked mode: it has to ask clients to let go of blocks");
   app.add_flag("--json", o->json, "print one JSON object at the end");
   app.add_flag("--quiet", o->quiet, "no progress line");
   app.add_flag("--keep-going", o->keep_going, "don't stop at the first violation");

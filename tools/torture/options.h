@@ -30,7 +30,7 @@ struct Options {
   double manager_kills = 2;     // per second
   unsigned jitter = 0;
   unsigned pagers = 2, workers = 4;
-  bool json = false, quiet = false, keep_going = false;
+  bool json = false, quiet = false, keep_going = false, force_acked = false;
 };
 
 // Parses; a return value >= 0 is the exit code to leave with.
