@@ -250,6 +250,11 @@ void Server::on_control(const std::shared_ptr<Session>& s, ControlMessage& m) {
       const bool reattach = (h->flags & kHelloReattach) != 0;
       if ((h->flags & ~kHelloReattach) != 0 || m.fd_count > (reattach ? 1 : 0) || (reattach && image))
         fail(EPROTO, "a malformed hello");
+      // It lost the connection, not its manager: what it was asked for as another session is its own to answer now.
+      if (m.fd_count == 1) {
+        for (auto& other : sessions())
+          if (other != s && other->has_ring(m.fds[0].get())) end(other, true);
+      }
       s->welcome(m, reattach, uffd_device_.get(), region_fd_.get(), std::move(image));
       return;
     }
@@ -319,10 +324,10 @@ void Server::fence_late() {
     spdlog::warn("{} process(es) killed that had hung up and did not let go of blocks for {} s", n, options_.fence_seconds);
 }
 
-void Server::end(const std::shared_ptr<Session>& s) {
+void Server::end(const std::shared_ptr<Session>& s, bool comes_back) {
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, s->socket(), nullptr);
   workers_->remove(*s);
-  s->end();
+  s->end(comes_back);
   host_.client_deaths.add();
   WriterLock l(sessions_mutex_);
   sessions_.erase(s->id);

@@ -59,7 +59,7 @@ class Server {
   void accept();
   void control(const std::shared_ptr<Session>& s);
   void on_control(const std::shared_ptr<Session>& s, proto::ControlMessage& m);
-  void end(const std::shared_ptr<Session>& s);
+  void end(const std::shared_ptr<Session>& s, bool comes_back = false);
   void expire_forks(bool all);
   void fence_late();
   void hand_over(const std::shared_ptr<Session>& s, const proto::ControlMessage& m);

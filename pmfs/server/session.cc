@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -142,14 +143,20 @@ std::shared_ptr<fault::Sentinel> Session::sentinel(const InodeRef& inode) {
   return s;
 }
 
-void Session::end() {
+bool Session::has_ring(int fd) const {
+  struct stat mine, other;
+  return ring_fd_ && ::fstat(ring_fd_.get(), &mine) == 0 && ::fstat(fd, &other) == 0 && mine.st_dev == other.st_dev &&
+         mine.st_ino == other.st_ino;
+}
+
+void Session::end(bool comes_back) {
   if (ending_.exchange(true)) return;
   // First a stranger, then ended: a command that nobody takes any more is waited for in its place.
   if (!volume_.gated() && life_ != 0) volume_.estrange(life_, pidfd_, sys().monotonic_ns());
   ended_.store(true);
   if (ready()) pagers_.remove(client_);
   // A client that has not come all the way has hung up, to try again here or at the next manager, with this very ring.
-  if (ring_ && !reattaching()) {
+  if (ring_ && !reattaching() && !comes_back) {
     ring_->header().closed.store(1);
     for (uint32_t i = 0; i < kSlots; ++i) futex_wake(&ring_->slot(i).state, INT32_MAX);
   }
@@ -335,7 +342,10 @@ Session::Revokes Session::revokes() {
   return r;
 }
 
-bool Session::fence() { return *pidfd_ && ::syscall(SYS_pidfd_send_signal, pidfd_->get(), SIGKILL, nullptr, 0) == 0; }
+bool Session::fence() {
+  if (fenced_.exchange(true)) return false;
+  return *pidfd_ && ::syscall(SYS_pidfd_send_signal, pidfd_->get(), SIGKILL, nullptr, 0) == 0;
+}
 
 void Session::answer(uint32_t slot) {
   std::atomic<uint32_t>& state = ring_->slot(slot).state;

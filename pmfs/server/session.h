@@ -78,8 +78,9 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   void reattach_file(const proto::ControlMessage& m);
   void reattach_map(const proto::ControlMessage& m);
   void reattach_done(const proto::ControlMessage& m);
-  // Idempotent. No lock held.
-  void end();
+  // Idempotent. No lock held. `comes_back`: with the same ring, as another session.
+  void end(bool comes_back = false);
+  bool has_ring(int fd) const;  // of its control thread
 
   // --- open files. Errors: EBADF, EMFILE, ESTALE.
   uint32_t add_file(std::shared_ptr<OpenFile> f);
@@ -104,7 +105,7 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
     bool refused = false;    // it has failed one: only its death ends that
   };
   Revokes revokes();
-  bool fence();  // kills it. False: it is not known any more who it is.
+  bool fence();  // kills it, once. False: done before, or it is not known who it is.
 
   // --- a request whose answer waits for other clients (acked mode)
   void answer(uint32_t slot);     // the reply is in the slot
@@ -139,6 +140,7 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   std::atomic<bool> ready_{false}, ending_{false}, ended_{false};
   uint64_t life_ = 0;  // its byte of the volume's client locks; 0: not welcomed yet
   std::shared_ptr<const UniqueFd> pidfd_;
+  std::atomic<bool> fenced_{false};
   std::array<std::atomic<unsigned>, proto::kSlots> asked_{};
   std::atomic<uint64_t> mapping_ids_{0};
   const uint32_t epoch_;

@@ -84,13 +84,13 @@ bool fault_against(std::string_view scheme, const char* point, const std::string
 
 }  // namespace
 
-TEST_CASE("interleaving 1: fault passes the i_size check, truncate shrinks and frees, fault installs", "[p1]") {
+TEST_CASE("interleaving 1: fault passes the i_size check, truncate shrinks and frees, fault installs", "[p1][gated]") {
   under_every_scheme({"none", "isize-only"}, [](std::string_view s) {
     return fault_against(s, "fault:before_install", "load m 8192", "truncate f 4096");
   });
 }
 
-TEST_CASE("interleaving 1 in a mapping that was cut: each piece is covered", "[p1]") {
+TEST_CASE("interleaving 1 in a mapping that was cut: each piece is covered", "[p1][gated]") {
   for (const char* access : {"load m 8192", "load m 262144"}) {  // left and right of the cut
     under_every_scheme({"none", "isize-only"}, [&](std::string_view s) {
       return fault_against(s, "fault:before_install", access, "truncate f 4096", "cut m 131072 8192");
@@ -98,20 +98,20 @@ TEST_CASE("interleaving 1 in a mapping that was cut: each piece is covered", "[p
   }
 }
 
-TEST_CASE("interleaving 2: the same with a punch inside EOF", "[p1]") {
+TEST_CASE("interleaving 2: the same with a punch inside EOF", "[p1][gated]") {
   under_every_scheme({"none", "isize-only"}, [](std::string_view s) {
     return fault_against(s, "fault:before_install", "load m 8192", "punch f 8192 4096");
   });
 }
 
-TEST_CASE("interleaving 4: fault-around reaches into a range that is being punched", "[p1]") {
+TEST_CASE("interleaving 4: fault-around reaches into a range that is being punched", "[p1][gated]") {
   // The touched page 0 is not punched; page 8, which fault-around installs with it, is.
   under_every_scheme({"none", "isize-only"}, [](std::string_view s) {
     return fault_against(s, "fault:before_install", "load m 0", "punch f 32768 4096");
   });
 }
 
-TEST_CASE("interleaving 4: a whole punch between the lookup and the locking of what fault-around adds", "[p1]") {
+TEST_CASE("interleaving 4: a whole punch between the lookup and the locking of what fault-around adds", "[p1][gated]") {
   under_every_sound_scheme([](std::string_view s) {
     Race r(s);
     auto i = r.m.inode("/f");
@@ -139,7 +139,7 @@ TEST_CASE("interleaving 4: a whole punch between the lookup and the locking of w
   });
 }
 
-TEST_CASE("interleaving 3: between the zap and the free the old extent is faulted in again", "[p1]") {
+TEST_CASE("interleaving 3: between the zap and the free the old extent is faulted in again", "[p1][gated]") {
   under_every_scheme({"none", "unmap-only"}, [](std::string_view s) {
     Race r(s);
     CHECK(r.a->cmd("load m 8192") == "17");
@@ -157,7 +157,7 @@ TEST_CASE("interleaving 3: between the zap and the free the old extent is faulte
   });
 }
 
-TEST_CASE("interleaving 18: a freed block is another file's at once; a late fault must not show it", "[p1]") {
+TEST_CASE("interleaving 18: a freed block is another file's at once; a late fault must not show it", "[p1][gated]") {
   under_every_scheme({"none", "isize-only"}, [](std::string_view s) {
     Race r(s);
     r.b->ok("open g /g rwc");
@@ -178,7 +178,7 @@ TEST_CASE("interleaving 18: a freed block is another file's at once; a late faul
   });
 }
 
-TEST_CASE("interleaving 18: a stopped client reads its old address after its block was reused", "[p1]") {
+TEST_CASE("interleaving 18: a stopped client reads its old address after its block was reused", "[p1][gated]") {
   Race r("range");
   CHECK(r.a->cmd("load m 8192") == "17");
   r.a->stop();
@@ -192,7 +192,7 @@ TEST_CASE("interleaving 18: a stopped client reads its old address after its blo
   CHECK(r.b->cmd("read g 0 65536").find("uniform 85") != std::string::npos);
 }
 
-TEST_CASE("interleaving 20: a read-only PTE is written after a punch: no resurrection of the old block", "[p1]") {
+TEST_CASE("interleaving 20: a read-only PTE is written after a punch: no resurrection of the old block", "[p1][gated]") {
   for (const exclusion::SchemeInfo& s : exclusion::schemes()) {
     if (!s.sound) continue;
     INFO(s.name);

@@ -176,7 +176,7 @@ TEST_CASE("a file unlinked in the grace period is there for a client that comes 
   p.leave();
 }
 
-TEST_CASE("who comes after the grace period finds its unlinked file gone: SIGBUS and ESTALE, never zeros", "[restart]") {
+TEST_CASE("who comes after the grace period finds its unlinked file gone: SIGBUS and ESTALE, never zeros", "[restart][gated]") {
   Pair p;
   CHECK(p.a->cmd("load m 0") == "17");
   p.a->ok("open g /g rwc");
@@ -198,7 +198,7 @@ TEST_CASE("who comes after the grace period finds its unlinked file gone: SIGBUS
   p.leave();
 }
 
-TEST_CASE("no PTE on a volatile zero block outlives the mount, also of a stopped client", "[restart]") {
+TEST_CASE("no PTE on a volatile zero block outlives the mount, also of a stopped client", "[restart][gated]") {
   const bool zap = GENERATE(true, false);
   CAPTURE(zap);
   Pair p({}, false);
@@ -222,7 +222,7 @@ TEST_CASE("no PTE on a volatile zero block outlives the mount, also of a stopped
   p.r.check_clean();
 }
 
-TEST_CASE("blocks are not moved under a client that has not come back", "[restart]") {
+TEST_CASE("blocks are not moved under a client that has not come back", "[restart][gated]") {
   Pair p;
   p.a->ok("store m 8192 1");
   p.a->stop();
@@ -318,7 +318,7 @@ TEST_CASE("taking over: what is wrong is told, and the volume stays where it is"
 
 #ifdef PMFS_PAUSE_POINTS
 
-TEST_CASE("interleaving 27: the manager is killed at each step of a fault", "[restart]") {
+TEST_CASE("interleaving 27: the manager is killed at each step of a fault", "[restart][gated]") {
   for (const char* point : {"fault:event_read", "fault:looked_up", "fault:entry_locked", "fault:resolved",
                             "fault:before_install", "fault:installed", "fault:vma_done"}) {
     CAPTURE(point);
@@ -344,7 +344,7 @@ TEST_CASE("interleaving 27: the manager is killed at each step of a fault", "[re
   }
 }
 
-TEST_CASE("interleaving 27: the manager is killed at each step of an invalidate", "[restart]") {
+TEST_CASE("interleaving 27: the manager is killed at each step of an invalidate", "[restart][gated]") {
   for (const char* point : {"invalidate:entered", "invalidate:before_zap", "invalidate:before_free", "invalidate:done"}) {
     CAPTURE(point);
     const bool stopped = GENERATE_COPY(false, true);
@@ -368,7 +368,7 @@ TEST_CASE("interleaving 27: the manager is killed at each step of an invalidate"
   }
 }
 
-TEST_CASE("interleaving 27: the manager is killed while it moves blocks", "[restart]") {
+TEST_CASE("interleaving 27: the manager is killed while it moves blocks", "[restart][gated]") {
   for (const char* point : {"shift:entered", "evacuate:frozen", "shift:before_zap", "invalidate:before_free"}) {
     CAPTURE(point);
     Pair p({"--pause", point});
@@ -386,7 +386,7 @@ TEST_CASE("interleaving 27: the manager is killed while it moves blocks", "[rest
   }
 }
 
-TEST_CASE("interleaving 27: the manager is killed at each step of a mount and of a hand-over", "[restart]") {
+TEST_CASE("interleaving 27: the manager is killed at each step of a mount and of a hand-over", "[restart][gated]") {
   for (const char* point : {"mount:zapped", "mount:free_zapped", "reattach:file", "reattach:map", "reattach:done"}) {
     CAPTURE(point);
     Pair p({"--pause", "invalidate:before_zap"});

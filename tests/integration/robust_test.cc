@@ -143,7 +143,7 @@ TEST_CASE("interleaving 27: a client killed at each step of a fault leaves the o
   }
 }
 
-TEST_CASE("interleaving 27: a client stopped at each step of a fault delays nobody", "[robust]") {
+TEST_CASE("interleaving 27: a client stopped at each step of a fault delays nobody", "[robust][gated]") {
   for (const char* point : {"fault:event_read", "fault:resolved", "fault:before_install", "fault:vma_done"}) {
     CAPTURE(point);
     Two t("1048576", false);
@@ -216,7 +216,7 @@ TEST_CASE("interleaving 24: a storm of faults and a loop of punches both make pr
   t.m.check_clean();
 }
 
-TEST_CASE("interleaving 26: an error between revoke and free: the file is intact, nobody waits, nothing leaks", "[robust]") {
+TEST_CASE("interleaving 26: an error between revoke and free: the file is intact, nobody waits, nothing leaks", "[robust][gated]") {
   Two t;
   {
     FailingSys sys;
@@ -234,7 +234,7 @@ TEST_CASE("interleaving 26: an error between revoke and free: the file is intact
 
 #ifdef PMFS_PAUSE_POINTS
 
-TEST_CASE("interleaving 26: the error comes when some blocks are revoked already, and a fault waits for the others", "[robust]") {
+TEST_CASE("interleaving 26: the error comes when some blocks are revoked already, and a fault waits for the others", "[robust][gated]") {
   Two t("1048576", false);
   for (const char* off : {"0", "16384", "8192"}) CHECK(t.b->cmd(std::string("write f ") + off + " 4096 17") == "4096");
   FailingSys sys;
@@ -259,7 +259,7 @@ TEST_CASE("interleaving 26: the error comes when some blocks are revoked already
   t.m.check_clean();
 }
 
-TEST_CASE("interleaving 23: a store between the look at a page's mark and its flush: the mark stays", "[robust]") {
+TEST_CASE("interleaving 23: a store between the look at a page's mark and its flush: the mark stays", "[robust][gated]") {
   const bool lost = GENERATE(false, true);  // what would come of it if the marks were lost
   CAPTURE(lost);
   Two t;
@@ -287,7 +287,7 @@ TEST_CASE("interleaving 23: a store between the look at a page's mark and its fl
 
 #endif
 
-TEST_CASE("interleaving 28: EAGAIN while the address space changes: the fault is tried again", "[robust]") {
+TEST_CASE("interleaving 28: EAGAIN while the address space changes: the fault is tried again", "[robust][gated]") {
   Two t;
   FailingSys sys;
   sys.uffd_eagain = 3;

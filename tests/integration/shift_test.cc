@@ -72,7 +72,7 @@ std::string late_store(const std::string& scheme) {
 
 }  // namespace
 
-TEST_CASE("interleaving 17: a fault holds the block from before the shift", "[p1]") {
+TEST_CASE("interleaving 17: a fault holds the block from before the shift", "[p1][gated]") {
   for (const exclusion::SchemeInfo& i : exclusion::schemes()) {
     if (!i.sound) continue;
     INFO(i.name);
@@ -82,7 +82,7 @@ TEST_CASE("interleaving 17: a fault holds the block from before the shift", "[p1
   CHECK(stale_fault("isize-only") == "9");
 }
 
-TEST_CASE("interleaving 17: a store while its page is moved", "[p1]") {
+TEST_CASE("interleaving 17: a store while its page is moved", "[p1][gated]") {
   for (const exclusion::SchemeInfo& i : exclusion::schemes()) {
     if (!i.sound) continue;
     INFO(i.name);
@@ -157,7 +157,7 @@ TEST_CASE("a page that was shown as zeros and then written by a call moves too",
   m.check_clean();
 }
 
-TEST_CASE("a stopped client finds its stores at their new place", "[p1]") {
+TEST_CASE("a stopped client finds its stores at their new place", "[p1][gated]") {
   Shift s;
   s.a->ok("store m " + at(20) + " 111");
   s.a->stop();

@@ -76,7 +76,7 @@ TEST_CASE("a punch takes the PTE away and the page reads as zero", "[integration
   m.check_clean();
 }
 
-TEST_CASE("when all clients are gone nothing is reserved, deferred or zero", "[integration]") {
+TEST_CASE("when all clients are gone nothing is reserved, deferred or zero", "[integration][gated]") {
   Manager m;
   {
     auto a = m.client();

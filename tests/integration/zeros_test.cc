@@ -56,7 +56,7 @@ TEST_CASE("interleaving 7: two faults on one hole: neither store is zeroed away"
 }
 #endif
 
-TEST_CASE("interleaving 6: zeros that one client has mapped become the other's block in place", "[zeros]") {
+TEST_CASE("interleaving 6: zeros that one client has mapped become the other's block in place", "[zeros][gated]") {
   TwoClients t("65536");
   t.a->ok("check m 0 65536 0");
   CHECK(t.m.volume().stat("/f").blocks == 0);  // volatile zero blocks are not the file's
@@ -99,7 +99,7 @@ TEST_CASE("interleaving 9: beyond EOF SIGBUS; after growth zeros or new data, ne
   t.m.check_clean();
 }
 
-TEST_CASE("interleaving 10: 2 MiB entries against small faults and punches", "[zeros]") {
+TEST_CASE("interleaving 10: 2 MiB entries against small faults and punches", "[zeros][gated]") {
   TwoClients t("16777216");
   t.a->ok("fill m 0 16777216 7");
   bool large = false;

@@ -29,7 +29,7 @@
 namespace pmfs::cli {
 namespace {
 
-constexpr unsigned kBrokenJitter = 200;
+constexpr unsigned kBrokenJitter = 200, kBrokenAckedJitter = 10;  // acked: there are fewer faults to get in between
 
 std::atomic<int> g_signal{0};
 std::atomic<server::Server*> g_server{nullptr};
@@ -128,7 +128,7 @@ void run_manager(ServeOptions& o) {
   // A broken scheme is run to be caught, however few threads the machine runs at once.
   const exclusion::SchemeInfo* scheme = exclusion::find_scheme(o.server.exclusion);
   const bool broken = o.server.allow_broken && scheme != nullptr && !scheme->sound;
-  o.server.jitter = o.jitter.value_or(broken ? kBrokenJitter : 0);
+  o.server.jitter = o.jitter.value_or(!broken ? 0 : o.server.force_acked ? kBrokenAckedJitter : kBrokenJitter);
   if (o.server.jitter != 0) spdlog::warn("jitter is on: one thread in {} sleeps at pause points", o.server.jitter);
   if (o.takeover) server::take_over(o.dir, o.takeover_timeout);
   {

@@ -57,6 +57,7 @@ PteOracle::PteOracle(ControlBlock* cb, const std::string& volume) : cb_(cb), vol
   if (stat(data.c_str(), &st) != 0) pmfs::fail(errno, "{}: {}", data, std::strerror(errno));
   dev_ = st.st_dev;
   ino_ = st.st_ino;
+  acked_ = volume_.session().hello().acked != 0;
   uint64_t first = 0;
   pmfs::admin::blocks(volume_.session(), std::span(&first, 1));  // fails now if the manager has no block map
   thread_ = std::thread([this] { run(); });
@@ -88,7 +89,9 @@ void PteOracle::run() {
 }
 
 bool PteOracle::wrong(const ClientSlot& c, uint64_t va, const pmfs::proto::WireBlock& b) const {
-  if (b.state == kFree || b.state == kReserved || b.state == kDeferred) return true;
+  if (b.state == kFree || b.state == kReserved) return true;
+  // Acked: quarantined until the client answers; the manager may be one that does not know whose it was.
+  if (b.state == kDeferred) return !acked_;
   uint64_t ino = 0, pgoff = 0;
   // A mapping that is just coming or going is not in the registry; its block has an owner at least.
   if (b.ino == 0 || !mapped_at(c, va, &ino, &pgoff)) return false;

@@ -46,6 +46,7 @@ class PteOracle {
   ControlBlock* const cb_;
   pmfs::Volume volume_;
   uint64_t dev_ = 0, ino_ = 0;
+  bool acked_ = false;
   std::atomic<bool> stop_{false};
   std::atomic<uint64_t> rounds_{0}, pages_{0};
   std::atomic<bool> failed_{false};
