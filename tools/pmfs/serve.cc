@@ -206,7 +206,7 @@ void add_serve(CLI::App& app, Context& c) {
   cmd->add_flag("--canary", o->server.canary, "fill freed blocks with a pattern and check it at reuse");
   cmd->add_flag("--trace", o->server.trace, "remember the last operations on every block");
   cmd->add_option("--jitter", o->jitter,
-                  fmt::format("at a pause point one thread in N sleeps up to 50 us; 0: none, the default but for broken "
+                  fmt::format("at a pause point one thread in N sleeps a little; 0: none, the default but for broken "
                               "schemes: {}", kBrokenJitter));
   cmd->add_flag("-v,--verbose", o->verbose, "log more");
 }
