@@ -30,7 +30,7 @@ void jitter() {
   uint32_t one_in = g_jitter.load(std::memory_order_relaxed);
   if (one_in == 0 || next_random() % one_in != 0) return;
   // Mostly a moment; where much of it is wanted, now and then long enough for another process to have done something.
-  const bool is_long = one_in < 32 && next_random() % 16 == 0;
+  const bool is_long = one_in >= 8 && one_in < 32 && next_random() % 16 == 0;
   timespec t{0, static_cast<long>(next_random() % (is_long ? 2'000'000 : 50'000))};
   nanosleep(&t, nullptr);
 }

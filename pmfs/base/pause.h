@@ -13,7 +13,7 @@
 
 namespace pmfs::pause {
 
-extern std::atomic<uint32_t> g_jitter;  // 0: off; n: at a point, one thread in n sleeps up to 50 us, or 2 ms if n < 32
+extern std::atomic<uint32_t> g_jitter;  // 0: off; n: at a point, one thread in n sleeps up to 50 us, or 2 ms if n is 8 to 31
 void jitter();
 
 #ifdef PMFS_PAUSE_POINTS

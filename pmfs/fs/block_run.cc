@@ -247,6 +247,7 @@ void BlockRun::allocate(uint64_t n) {
 
 void BlockRun::commit(std::optional<uint64_t> new_size) {
   if (kind_ == BlockKind::kWritten) return;
+  if (kind_ == BlockKind::kShared) fail(EINVAL, "inode {}: shared blocks can't be committed; own() comes first", to_u64(i_->ino));
   shrink(extent_.count);
   extent_.unwritten = false;
   // Crash before the transaction: the blocks are free (kFresh, kZero) or still unwritten, nothing of this

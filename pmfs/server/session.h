@@ -51,7 +51,7 @@ struct ForkImage {
 
 class Session final : public fault::Agent, public std::enable_shared_from_this<Session> {
  public:
-  static constexpr size_t kOwnFds = 5;  // socket, ring, doorbell, userfaultfd, SIGBUS memfd
+  static constexpr size_t kOwnFds = 6;  // socket, pidfd, ring, doorbell, userfaultfd, SIGBUS memfd
   // own_fds: a share of that many. `shares` outlives it: sentinels take more.
   Session(MountedVolume& volume, fault::Pagers& pagers, FdShares& shares, std::shared_ptr<const void> own_fds, uint64_t id,
           UniqueFd socket, const ucred& peer);

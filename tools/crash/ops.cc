@@ -44,6 +44,7 @@ void store(MountedVolume& v, Inode& i, const Op& op, uint8_t value) {
     uint64_t in_page = pos % kBlockSize;
     BlockRun run = BlockRun::grab(v, i, pgoff_of(pos), blocks_for(in_page + (end - pos)), Wait::kBlock);
     if (run.kind() == BlockKind::kHole) run.allocate(run.count());
+    run.own(run.count());
     run.zero_unwritten();
     run.commit();
     run.mark_dirty();
