@@ -23,7 +23,7 @@ class Manager {
   explicit Manager(server::ServerOptions o = {}, uint64_t blocks = 16384) : options_(std::move(o)) {
     options_.volume = dir_.path() / "vol";
     options_.trace = true;
-    options_.force_acked = std::getenv("PMFS_TEST_ACKED") != nullptr;
+    if (std::getenv("PMFS_TEST_ACKED") != nullptr) options_.force_acked = true;
     format_volume(options_.volume, {blocks, true, false});
     start();
   }
