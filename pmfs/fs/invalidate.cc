@@ -104,9 +104,9 @@ void MountedVolume::give_back(Inode& i, exclusion::InvalidateTicket* ticket, con
     fail(EIO, "inode {}: the kernel refused to take its pages away from clients; the blocks stay quarantined",
          to_u64(i.ino));
   }
-  if (acked) return;
   for (auto* list : {&s.extents, &s.zeros})
     for (Extent e : *list) i.traffic.zapped_pages.add(e.count);
+  if (acked) return;
   // No PTE is left, so the caller need not wait for the rest; a crash before it is what the deferred-free list is for.
   unsettled_.fetch_add(1);
   MutexLock l(stuck_mutex_);
