@@ -77,13 +77,31 @@ void MountedVolume::estrange(uint64_t life, std::shared_ptr<const UniqueFd> pidf
 }
 
 size_t MountedVolume::fence_strangers(int64_t older_than_ns) {
+  std::vector<Stranger> due;
+  {
+    MutexLock l(strangers_mutex_);
+    if (strangers_keep_.empty()) return 0;
+    for (Stranger& s : strangers_) {
+      if (s.fenced || s.since_ns > older_than_ns) continue;
+      s.fenced = true;
+      due.push_back(s);
+    }
+  }
+  const auto kill_by = [](const UniqueFd& pidfd) {
+    return pidfd && ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0) == 0;
+  };
   size_t n = 0;
-  MutexLock l(strangers_mutex_);
-  if (strangers_keep_.empty()) return 0;
-  for (Stranger& s : strangers_) {
-    if (s.fenced || s.since_ns == 0 || s.since_ns > older_than_ns || !s.pidfd || !*s.pidfd) continue;
-    s.fenced = true;
-    if (::syscall(SYS_pidfd_send_signal, s.pidfd->get(), SIGKILL, nullptr, 0) == 0) ++n;
+  for (const Stranger& s : due) {
+    if (s.pidfd) {
+      n += kill_by(*s.pidfd);
+      continue;
+    }
+    for (pid_t pid : locks_->holders(s.life)) {
+      const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+      // It still holds the lock now that the number can't become another process'.
+      const auto again = locks_->holders(s.life);
+      if (pid != ::getpid() && std::find(again.begin(), again.end(), pid) != again.end()) n += kill_by(pidfd);
+    }
   }
   return n;
 }

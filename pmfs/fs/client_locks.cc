@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <string>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "pmfs/base/error.h"
@@ -59,6 +62,30 @@ bool ClientLocks::first_held(uint64_t from, uint64_t end, uint64_t* byte, uint64
 bool ClientLocks::held(uint64_t byte) const {
   uint64_t at, count;
   return first_held(byte, byte + 1, &at, &count);
+}
+
+// /proc/PID/fdinfo/N has a line for each lock of that description:
+//   lock:  1: OFDLCK ADVISORY  READ -1 00:1a:4711 4294967297 4294967297
+std::vector<pid_t> ClientLocks::holders(uint64_t byte) const {
+  struct stat st;
+  if (::fstat(fd_.get(), &st) != 0) return {};
+  const std::string ours = fmt::format(":{} {} ", st.st_ino, byte);
+  std::vector<pid_t> out;
+  std::error_code ignored;
+  for (const auto& process : std::filesystem::directory_iterator("/proc", ignored)) {
+    const pid_t pid = std::atoi(process.path().filename().c_str());
+    if (pid <= 0) continue;
+    for (const auto& fd : std::filesystem::directory_iterator(process.path() / "fdinfo", ignored)) {
+      std::ifstream in(fd.path());
+      bool mine = false;
+      for (std::string line; !mine && std::getline(in, line);)
+        mine = line.rfind("lock:", 0) == 0 && line.find("OFDLCK") != std::string::npos && line.find(ours) != std::string::npos;
+      if (!mine) continue;
+      out.push_back(pid);
+      break;
+    }
+  }
+  return out;
 }
 
 // The kernel tells of any one lock in a range, not of the first: what is left of it and right of it is asked next. A

@@ -12,6 +12,8 @@
 #include <filesystem>
 #include <vector>
 
+#include <sys/types.h>
+
 #include "pmfs/base/unique_fd.h"
 
 namespace pmfs {
@@ -29,6 +31,8 @@ class ClientLocks {
   Life grant();
   // Does anybody hold this byte?
   bool held(uint64_t byte) const;
+  // Processes that hold it, as far as /proc lets us see: none known, or several after a fork.
+  std::vector<pid_t> holders(uint64_t byte) const;
   // All bytes that are held now, by whatever manager they were given.
   std::vector<uint64_t> all_held() const;
 

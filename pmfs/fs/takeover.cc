@@ -13,6 +13,7 @@
 
 #include "pmfs/base/error.h"
 #include "pmfs/base/pause.h"
+#include "pmfs/base/sys.h"
 #include "pmfs/fs/volume.h"
 
 namespace pmfs {
@@ -21,7 +22,7 @@ void MountedVolume::recover() {
   const std::vector<uint64_t> alive = locks_->all_held();
   {
     MutexLock l(strangers_mutex_);
-    for (uint64_t byte : alive) strangers_.push_back({byte, nullptr});
+    for (uint64_t byte : alive) strangers_.push_back({byte, nullptr, sys().monotonic_ns()});
   }
   for (const meta::Removed& r : store_->deferred()) {
     if (!gated() && !alive.empty()) {  // only their death or their answer says that they have let go

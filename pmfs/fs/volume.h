@@ -189,7 +189,7 @@ class MountedVolume {
   void keep_for_strangers(std::shared_ptr<const void> keep);
   // What waits for strangers. One of them has come back: it waits for what this client will answer, too.
   std::vector<std::shared_ptr<const void>> strangers_keep();
-  // Kills those who have hung up, live on and are older than that, if it is known who they are. How many.
+  // Kills those who have hung up, or have not come from a former manager, since then, and live on. How many processes. No lock held.
   size_t fence_strangers(int64_t older_than_ns);
   void answered();  // a client has: frees what is free now. No lock held.
 
@@ -279,7 +279,7 @@ class MountedVolume {
   Mutex strangers_mutex_{LockRank::kLeaf, "volume strangers"};
   struct Stranger {
     uint64_t life;  // its byte of `locks_`
-    std::shared_ptr<const UniqueFd> pidfd;  // null: of a former manager
+    std::shared_ptr<const UniqueFd> pidfd;  // null: of a former manager; see ClientLocks::holders
     int64_t since_ns = 0;
     bool fenced = false;
   };

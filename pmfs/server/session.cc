@@ -275,10 +275,9 @@ ForkImage Session::fork_image() {
 uint64_t Session::post(fault::VmaCommand c) {
   MutexLock l(agent_mutex_);
   if (ended()) return 0;
-  // What waits for an answer must not be lost; a client that gives none is fenced.
-  if (commands_.size() >= kMaxCommands && !c.keep && !c.parting) {  // it never executes any: the manager's memory is not its to fill
+  if (commands_.size() >= kMaxCommands) {  // it never executes any: the manager's memory is not its to fill
     ::shutdown(socket(), SHUT_RDWR);       // so the control thread ends it
-    return next_seq_;
+    if (!c.keep && !c.parting) return next_seq_;  // what others wait for is not lost: end() finds it in the queue
   }
   c.posted_ns = sys().monotonic_ns();
   commands_.push_back(std::move(c));

@@ -25,8 +25,8 @@ step "find_package"
 quietly cmake -S "$root/docs/examples/project" -B "$work/found" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_FIND_USE_PACKAGE_REGISTRY=OFF
 quietly cmake --build "$work/found"
 for example in c_client cpp_client; do
-  readelf -d "$work/found/$example" | grep -q 'NEEDED.*\[libpmfs.so.0\]' || die "$example does not need libpmfs.so.0"
-  ldd "$work/found/$example" | grep -q "libpmfs.so.0 => $lib/" || die "$example finds another library: $(ldd "$work/found/$example")"
+  readelf -d "$work/found/$example" | grep 'NEEDED.*\[libpmfs.so.0\]' >/dev/null || die "$example does not need libpmfs.so.0"
+  ldd "$work/found/$example" | grep "libpmfs.so.0 => $lib/" >/dev/null || die "$example finds another library: $(ldd "$work/found/$example")"
   run_example "$prefix" "$work/found" "$example"
 done
 # Another version is not taken for this one.

@@ -20,7 +20,7 @@ packages=(libpmfs0 libpmfs-dev pmfs python3-pmfs)
 for p in "${packages[@]}"; do [ "$(ls "$work/${p}"_*.deb | wc -l)" = 1 ] || die "no package $p: $(ls "$work")"; done
 field() { dpkg-deb -f "$work/$1"_*.deb "$2"; }  # PACKAGE FIELD
 needs() {  # PACKAGE OTHER
-  field "$1" Depends | tr ',' '\n' | grep -qE "^ *$2( |\$)" || die "$1 does not depend on $2: $(field "$1" Depends)"
+  field "$1" Depends | tr ',' '\n' | grep -E "^ *$2( |\$)" >/dev/null || die "$1 does not depend on $2: $(field "$1" Depends)"
 }
 needs libpmfs0 libc6
 needs libpmfs0 'libfmt[0-9]+'
@@ -29,7 +29,7 @@ needs pmfs libpmfs0
 needs pmfs libfuse3-3
 needs pmfs libpmemobj1
 needs libpmfs-dev libpmfs0
-dpkg-deb -I "$work"/libpmfs0_*.deb shlibs | grep -qx 'libpmfs 0 libpmfs0 (= [0-9.]*)' || die "libpmfs0 does not say what its users need"
+dpkg-deb -I "$work"/libpmfs0_*.deb shlibs | grep -x 'libpmfs 0 libpmfs0 (= [0-9.]*)' >/dev/null || die "libpmfs0 does not say what its users need"
 
 for d in /usr /etc /var; do
   mkdir -p "$work/over$d" "$work/used$d"
@@ -42,9 +42,9 @@ files >"$work/before"
 
 step "dpkg -i"
 quietly dpkg -i "$work"/*.deb
-ldconfig -p | grep -q "libpmfs.so.0 .*=> /" || die "ld.so does not know libpmfs.so.0"
+ldconfig -p | grep "libpmfs.so.0 .*=> /" >/dev/null || die "ld.so does not know libpmfs.so.0"
 [ "$(command -v pmfs)" ] || die "no command pmfs"
-ldd "$(command -v pmfs)" | grep -q 'libpmfs.so.0 => /.*usr/\|libpmfs.so.0 => /lib' || die "pmfs finds $(ldd "$(command -v pmfs)")"
+ldd "$(command -v pmfs)" | grep 'libpmfs.so.0 => /.*usr/\|libpmfs.so.0 => /lib' >/dev/null || die "pmfs finds $(ldd "$(command -v pmfs)")"
 if LC_ALL=C dpkg -V "${packages[@]}" | grep .; then die "dpkg -V"; fi
 mkdir "$work/mnt"
 quietly pmfs mkfs "$work/vol" --size 64M

@@ -340,3 +340,23 @@ TEST_CASE("acked: the next manager grants no block that a client of the dead one
     r.check_clean();
   }
 }
+
+TEST_CASE("acked: who does not come back from a dead manager is fenced too", "[acked]") {
+  Restart r({"--acked"});
+  auto a = r.client(), b = r.client();
+  for (auto* c : {a.get(), b.get()}) {
+    c->ok("open f /f rwc");
+    c->ok(std::string("truncate f ") + kBytes);
+    c->ok(std::string("map f m 0 ") + kBytes);
+  }
+  CHECK(b->cmd(std::string("write f 0 ") + kBytes + " 17") == kBytes);
+  CHECK(a->cmd("load m 8192") == "17");
+  a->stop();
+  r.restart({"--acked", "--fence", "0.3"});
+  b->ok("punch f 8192 4096");  // returns: A was killed
+  a->wait_exit();
+  CHECK(b->cmd("load m 8192") == "0");
+  a.reset();
+  b.reset();
+  r.check_clean();
+}

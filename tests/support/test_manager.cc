@@ -42,6 +42,8 @@ int main(int argc, char** argv) {
     const std::string arg = argv[i];
     if (arg == "--no-zap") {
       o.zap_at_mount = false;
+    } else if (arg == "--fence") {
+      o.fence_seconds = std::atof(argv[++i]);
     } else if (arg == "--acked") {
       o.force_acked = true;
     } else if (arg == "--takeover") {
