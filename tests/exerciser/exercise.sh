@@ -1,5 +1,5 @@
 #!/bin/bash
-# exercise.sh native|fuse|shim|both|tmpfs|planted|lists: run by on_mount.sh. PMFS_LONG=1: ten times 10^6 operations, each with a seed
+# exercise.sh native|fuse|shim|both|acked|tmpfs|planted|lists: run by on_mount.sh. PMFS_LONG=1: ten times 10^6 operations, each with a seed
 # of its own.
 set -eu
 
@@ -15,6 +15,15 @@ case $1 in
   fuse) target=(--directory "$MNT") ;;
   shim) target=(--directory "$MNT" --must-map) run=("$BIN/pmfs" run --) ;;  # mapped accesses natively, the rest by the kernel
   both) target=(--volume "$VOL" --directory "$MNT") ;;
+  acked)  # natively, on a volume of its own in acked mode
+    "$BIN/pmfs" mkfs "$WORK/acked" --size 64M >/dev/null
+    mkfifo "$WORK/ready"
+    "$BIN/pmfs" serve "$WORK/acked" --force-acked --ready-fd 3 3>"$WORK/ready" 2>"$WORK/acked.log" &
+    manager=$!
+    trap 'kill "$manager" 2>/dev/null || true' EXIT
+    head -c 1 "$WORK/ready" | grep -c . >/dev/null || die "no manager: $(cat "$WORK/acked.log")"
+    target=(--volume "$WORK/acked")
+    ;;
   tmpfs) mkdir "$WORK/files" && target=(--directory "$WORK/files") ;;
   planted)  # a bug on a real target: found, shrunk, seen again; and not without it
     for bug in punch-edge stale-tail; do
@@ -39,3 +48,8 @@ esac
 for seed in $(seq "$seeds"); do
   "${run[@]}" "$BIN/exerciser" "${target[@]}" --ops "$ops" --seed "$seed" --save "$WORK/list" || die "seed $seed, after $ops operations at most"
 done
+if [ "$1" = acked ]; then
+  "$BIN/pmfs" shutdown "$WORK/acked"
+  wait "$manager"
+  "$BIN/pmfs" fsck "$WORK/acked" || die "fsck"
+fi

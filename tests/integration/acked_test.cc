@@ -203,6 +203,24 @@ TEST_CASE("acked: blocks move, and are shared, when everybody has let go of them
   p.m.check_clean();
 }
 
+// The kernel holds a page for I/O (here a pipe) and nobody can ask it for how long. Gated: the zap takes the page out of the
+// region, and the I/O goes on with what belongs to nobody. Acked: the page is the block, whoever has it now (docs/semantics.md).
+TEST_CASE("a page that the kernel has pinned: orphaned when gated, a limit when acked", "[acked]") {
+  for (const bool is_acked : {false, true}) {
+    CAPTURE(is_acked);
+    server::ServerOptions o = acked();
+    o.force_acked = is_acked;
+    Pair p(o);
+    CHECK(p.a->cmd("load m 8192") == "17");
+    p.a->ok("pin m 8192");
+    p.b->ok(std::string("punch f 0 ") + kBytes);
+    p.b->ok("open g /g rwc");
+    CHECK(p.b->cmd("write g 0 62914560 85") == "62914560");  // every block but a few
+    CHECK(p.a->cmd("pinned") == (is_acked ? "85" : "17"));
+    p.m.check_clean();
+  }
+}
+
 #ifdef PMFS_PAUSE_POINTS
 
 namespace {

@@ -24,6 +24,8 @@
 //   unlink|mkdir|rmdir PATH              rename FROM TO               ls PATH -> names
 //   syswrite MAP OFF LEN FILE -> count   write(2) from mapped memory to a plain file
 //   sysread MAP OFF LEN FILE [direct] -> count      read(2) into mapped memory
+//   pin MAP OFF                          vmsplice(2) of a page into a pipe: the kernel keeps the page itself, not what it holds
+//   pinned -> byte                       the first one of that page, read from the pipe
 //   xwrite NAME OFF MAP MOFF LEN -> count           File::write from mapped memory; xread: File::read into it
 //   async ID COMMAND...                  runs COMMAND in a thread (load_async ID.. = async ID load .., store_async)
 //   wait ID -> its reply                 poll ID -> done | pending
@@ -32,6 +34,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -104,6 +107,7 @@ class Client {
   std::string run(const Words& w);
   std::string run_checked(const Words& w);
   std::string memory(const Words& w);
+  std::string pin(const Words& w);
   std::string system_io(const Words& w);
   std::string file_io(const Words& w);
   std::string paths(const Words& w);
@@ -128,6 +132,7 @@ class Client {
   std::map<std::string, std::unique_ptr<Async>> asyncs_;
   std::vector<std::pair<int, int>> pairs_;
   int in_ = 0, out_ = 1;
+  int pipe_[2] = {-1, -1};
   std::string pending_;  // input not yet handled
 };
 
@@ -190,6 +195,18 @@ std::string Client::memory(const Words& w) {
     }
   }
   return signal_name.empty() ? "ok" : signal_name;
+}
+
+std::string Client::pin(const Words& w) {
+  std::shared_ptr<pmfs::Mapping> keep;
+  if (w[0] == "pinned") {
+    char page[4096];
+    if (read(pipe_[0], page, sizeof page) != sizeof page) return "err " + std::to_string(errno) + " the pipe";
+    return std::to_string(static_cast<int>(static_cast<unsigned char>(page[0])));
+  }
+  iovec v{const_cast<std::byte*>(at(w, 1, 4096, &keep)), 4096};
+  if (pipe2(pipe_, O_CLOEXEC) != 0 || vmsplice(pipe_[1], &v, 1, 0) != 4096) return "err " + std::to_string(errno) + " vmsplice";
+  return "ok";
 }
 
 std::string Client::system_io(const Words& w) {
@@ -352,6 +369,7 @@ std::string Client::run_checked(const Words& w) {
     std::map<std::string, std::string (Client::*)(const Words&)> m;
     for (const char* n : {"load", "store", "xchg", "fill", "check", "touch", "persist"}) m[n] = &Client::memory;
     for (const char* n : {"syswrite", "sysread"}) m[n] = &Client::system_io;
+    for (const char* n : {"pin", "pinned"}) m[n] = &Client::pin;
     for (const char* n : {"truncate", "punch", "zero", "clone", "collapse", "insert", "prealloc", "fsync", "handle", "stat", "write", "append", "read",
                           "xwrite", "xread", "extents", "map"}) {
       m[n] = &Client::file_io;
