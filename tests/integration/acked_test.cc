@@ -21,17 +21,19 @@ server::ServerOptions acked(std::string_view scheme = exclusion::kDefaultScheme,
 }
 
 // A and B have /f mapped, which B then fills with 17: A's first touch of a page is a fault.
+void set_up(ClientProcess& a, ClientProcess& b) {
+  for (auto* c : {&a, &b}) {
+    c->ok("open f /f rwc");
+    c->ok(std::string("truncate f ") + kBytes);
+    c->ok(std::string("map f m 0 ") + kBytes);
+  }
+  CHECK(b.cmd(std::string("write f 0 ") + kBytes + " 17") == kBytes);
+}
+
 struct Pair {
   Manager m;
   std::unique_ptr<ClientProcess> a, b;
-  explicit Pair(server::ServerOptions o = acked()) : m(std::move(o)), a(m.client()), b(m.client()) {
-    for (auto* c : {a.get(), b.get()}) {
-      c->ok("open f /f rwc");
-      c->ok(std::string("truncate f ") + kBytes);
-      c->ok(std::string("map f m 0 ") + kBytes);
-    }
-    CHECK(b->cmd(std::string("write f 0 ") + kBytes + " 17") == kBytes);
-  }
+  explicit Pair(server::ServerOptions o = acked()) : m(std::move(o)), a(m.client()), b(m.client()) { set_up(*a, *b); }
   uint64_t block_of(uint64_t offset) { return m.volume().store().lookup_extent(m.inode("/f")->ino, pgoff_of(offset))->pfn_at(pgoff_of(offset)).v; }
   // Neither free nor reserved for anybody, and in no file.
   bool quarantined(uint64_t block) {
@@ -66,6 +68,13 @@ struct Pair {
     for (int i = 0; i < 4000 && m.volume().quarantine().live() != 0; ++i) ::usleep(5000);
     return m.volume().quarantine().live() == 0;
   }
+};
+
+// The same with a manager that can be killed.
+struct Outlived {
+  Restart r{{"--acked"}};
+  std::unique_ptr<ClientProcess> a = r.client(), b = r.client();
+  Outlived() { set_up(*a, *b); }
 };
 
 }  // namespace
@@ -325,14 +334,8 @@ TEST_CASE("acked: interleaving 27: a client killed at each step of a fault and o
 TEST_CASE("acked: the next manager grants no block that a client of the dead one may still have mapped", "[acked]") {
   for (const bool dies : {true, false}) {
     CAPTURE(dies);
-    Restart r({"--acked"});
-    auto a = r.client(), b = r.client();
-    for (auto* c : {a.get(), b.get()}) {
-      c->ok("open f /f rwc");
-      c->ok(std::string("truncate f ") + kBytes);
-      c->ok(std::string("map f m 0 ") + kBytes);
-    }
-    CHECK(b->cmd(std::string("write f 0 ") + kBytes + " 17") == kBytes);
+    Outlived o;
+    auto& [r, a, b] = o;
     a->ok(std::string("check m 0 ") + kBytes + " 17");
     a->stop();
     b->ok(std::string("async 1 punch f 0 ") + kBytes);
@@ -360,14 +363,8 @@ TEST_CASE("acked: the next manager grants no block that a client of the dead one
 }
 
 TEST_CASE("acked: who does not come back from a dead manager is fenced too", "[acked]") {
-  Restart r({"--acked"});
-  auto a = r.client(), b = r.client();
-  for (auto* c : {a.get(), b.get()}) {
-    c->ok("open f /f rwc");
-    c->ok(std::string("truncate f ") + kBytes);
-    c->ok(std::string("map f m 0 ") + kBytes);
-  }
-  CHECK(b->cmd(std::string("write f 0 ") + kBytes + " 17") == kBytes);
+  Outlived o;
+  auto& [r, a, b] = o;
   CHECK(a->cmd("load m 8192") == "17");
   a->stop();
   r.restart({"--acked", "--fence", "0.3"});
