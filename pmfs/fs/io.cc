@@ -122,7 +122,8 @@ uint64_t MountedVolume::append(Inode& i, std::span<const std::byte> in, Wait wai
   try {
     if (in.size() > kMaxFileBytes - at) fail(EFBIG, "inode {}: append beyond the largest file", to_u64(i.ino));
     prepare_growth(i, at, wait);
-    write_at(i, in, at, true, wait);
+    const size_t n = write_at(i, in, at, true, wait);
+    if (n < in.size()) write_at(i, in.subspan(n), at + n, true, Wait::kBlock);  // begun: a part of it would be no append
   } catch (...) {
     i.size_mutex.Unlock();
     throw;

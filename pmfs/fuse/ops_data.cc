@@ -22,6 +22,14 @@ size_t waiting_last(Mount& m, F&& f) {
   return f(Wait::kBlock);
 }
 
+// A write that had to stop behind a busy page waits for that one: who called write(2) expects all of it written.
+size_t write_all(Mount& m, Inode& file, std::span<const std::byte> in, uint64_t offset, Wait wait) {
+  const size_t n = m.volume().write(file, in, offset, wait);
+  if (n == 0 || n == in.size() || wait == Wait::kBlock) return n;
+  m.loop().will_block();
+  return n + m.volume().write(file, in.subspan(n), offset + n, Wait::kBlock);
+}
+
 void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   answer(req, [&](Mount& m) {
     const InodeRef file = m.nodes().file(Ino{ino});
@@ -53,7 +61,7 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t 
     const std::span<const std::byte> in(reinterpret_cast<const std::byte*>(data), size);
     drop_privileges(req, m, Ino{ino});
     const size_t n = waiting_last(m, [&](Wait wait) {
-      if (!(fi->flags & O_APPEND)) return m.volume().write(*file, in, static_cast<uint64_t>(offset), wait);
+      if (!(fi->flags & O_APPEND)) return write_all(m, *file, in, static_cast<uint64_t>(offset), wait);
       m.volume().append(*file, in, wait);  // the kernel's idea of the end may be old
       return size;
     });

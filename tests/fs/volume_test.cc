@@ -5,6 +5,7 @@
 #include <cstring>
 #include <map>
 #include <random>
+#include <thread>
 #include <tuple>
 
 #include <fcntl.h>
@@ -89,6 +90,22 @@ TEST_CASE("whose a block is, is known of files that this mount has not faulted i
   f.v->truncate(*i, 0);
   f.v->space();  // settles
   CHECK(f.v->owners()->get(block).ino == Ino{});
+}
+
+TEST_CASE("an append that finds a page busy when it has begun is an append all the same") {
+  Fixture f;
+  InodeRef i = f.open("/a");
+  exclusion::LockedEntry busy = i->entries.lock(Pgoff(1), 0, Wait::kBlock);
+  REQUIRE(busy);
+  const std::vector<std::byte> two(2 * kBlockSize, std::byte{5});
+  uint64_t at = 1;
+  std::thread t([&] { at = f.v->append(*i, two, Wait::kNoWait); });
+  for (int k = 0; k < 4000 && i->entries.waiters() == 0; ++k) ::usleep(1000);
+  i->entries.unlock(busy, busy.value);
+  t.join();
+  CHECK(at == 0);
+  CHECK(i->i_size == two.size());
+  CHECK(uniform(f.read(*i, 0, two.size()), 5));
 }
 
 TEST_CASE("whatever is done to a file, it agrees with a plain array") {
