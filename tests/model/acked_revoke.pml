@@ -1,20 +1,18 @@
 /* Revocation by acknowledgement (acked mode: fsdax and devdax regions), with a client that hangs, dies, or says that it
  * died; the blocks are quarantined until it has answered.
  *
- * The manager has shmem regions only so far; what is modelled is the protocol that acked regions are to follow, from the
- * parts that exist:
  *   M1 map       lock entry, look up, post the VMA command, unlock. Nothing is waited for.
- *                pmfs/fault/handler.cc FaultHandler::fault; mapping.cc Mapping::command (the VMA table says "pending")
+ *                pmfs/fault/handler.cc FaultHandler::show; mapping_acked.cc Mapping::map_direct (the VMA table says "pending")
  *   A1 obey      the client's agent executes commands in order and answers      lib/agent.cc
  *   I1 enter     marks, drain                                  Scheme::enter_invalidate
  *   I2 remove    extents leave the file, blocks go on the deferred-free list: the quarantine     meta/deferred.cc
  *   I3 revoke    to each client that has a VMA (or a pending command) for the pages: a command behind those
- *                queued before                                 Mapping::command, server/session.cc
+ *                queued before                                 fs/acked.cc MountedVolume::hold, Mapping::revoke
  *   I4 leave     marks off. No lock is held from here on.      Scheme::leave_invalidate
- *   I5 answers   wait for each client: its answer, or its death
- *   I6 free      MountedVolume::finish
- *   D1 death     the kernel takes the VMAs away (exit_mm), after that the pidfd becomes readable
- *   D2 fence     who doesn't answer in time is killed through its pidfd (--fence-after)
+ *   I5 answers   of each client, or its death: the last reference to the Hold goes    fs/quarantine.cc, Session::agent_acks
+ *   I6 free      MountedVolume::retire, finish
+ *   D1 death     the kernel takes the VMAs away (exit_mm), after that it releases the life lock      fs/client_locks.h
+ *   D2 fence     who doesn't answer in time is killed through its pidfd (--fence-after)     Server::fence_late
  *
  * To be refuted: -DNO_QUARANTINE (freed when the revoke is posted), -DTRUST_HANGUP (a closed socket counts as a death:
  * a client may close it and live), -DPOST_AFTER_UNLOCK (the map command is posted after the lock entry was given back),
