@@ -8,6 +8,18 @@
 
 namespace pmfs::fault {
 
+namespace {
+
+// Acked mode: the kernel resolves the client's faults where it has a block mapped, so any page of it may be stored to.
+void mark_direct(Mapping& m, BlockRun& run) {
+  run.mark_shown();
+  if ((m.prot() & PROT_WRITE) == 0) return;
+  run.mark_dirty();
+  if (!m.inode().stores_unseen.load(std::memory_order_relaxed)) m.inode().stores_unseen.store(true);
+}
+
+}  // namespace
+
 void FaultHandler::handle(Client& client, const uffd_msg& m) {
   // The userfaultfd of a child, which nobody asked for: reading the event has made it ours.
   if (m.event == UFFD_EVENT_FORK) UniqueFd(static_cast<int>(m.arg.fork.ufd)).reset();
@@ -108,7 +120,6 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
   }
 }
 
-// Acked mode: the kernel resolves the client's faults where it has a block mapped, so any page of it may be stored to.
 Mapping::Installed FaultHandler::show(Client& client, Mapping& m, BlockRun& run) {
   if (!run.writable()) {
     const Mapping::Outcome done = m.show_zeros(run.extent().range());
@@ -116,11 +127,7 @@ Mapping::Installed FaultHandler::show(Client& client, Mapping& m, BlockRun& run)
     client.installs.add(done.pages);
     return done.result;
   }
-  run.mark_shown();
-  if (m.prot() & PROT_WRITE) {
-    run.mark_dirty();
-    if (!m.inode().stores_unseen.load(std::memory_order_relaxed)) m.inode().stores_unseen.store(true);
-  }
+  mark_direct(m, run);
   if (OwnerMap* owners = volume_.owners())
     owners->record(BlockEvent::kInstall, client.id, m.inode().ino, run.extent().pgoff, run.extent().blocks());
   return m.map_direct(run);
@@ -135,11 +142,7 @@ uint64_t FaultHandler::map_ahead(Mapping& m, const std::vector<FileExtent>& exte
     for (Pgoff p = r.first; p < r.end;) {
       BlockRun run = BlockRun::grab(volume_, m.inode(), p, r.end - p, Wait::kNoWait);
       if (run.kind() != BlockKind::kWritten || !run.resolved()) break;
-      run.mark_shown();
-      if (m.prot() & PROT_WRITE) {
-        run.mark_dirty();
-        m.inode().stores_unseen.store(true);
-      }
+      mark_direct(m, run);
       uint64_t seq = 0;
       if (m.map_direct(run, &seq) == Mapping::Installed::kGone) return last;
       last = std::max(last, seq);

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "pmfs/base/pause.h"
 #include "pmfs/fault/mapping.h"
 
 namespace pmfs::fault {

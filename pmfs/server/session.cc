@@ -357,8 +357,7 @@ void Session::ask_again(uint32_t slot) {
   uint32_t v = state.load();
   while (!state.compare_exchange_weak(v, kPending | (v & kWaitingBit))) {
   }
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t n = ::write(doorbell_.get(), &one, sizeof one);
+  ring_bell();
 }
 
 void Session::ring_bell() {
