@@ -1,5 +1,4 @@
-// Whether this kernel can do what gated mode needs, tried on a page of our own rather than guessed from a
-// version number.
+// Whether this kernel can do what a mode needs, tried on pages of our own rather than guessed from a version number.
 
 #include "pmfs/fault/probe.h"
 
@@ -19,10 +18,13 @@ namespace pmfs::fault {
 
 namespace {
 
-class Page {  // a registered page of a memfd, with a page in the page cache and no PTE
+// /dev/userfaultfd, and shmem registered for write-protect faults, are what acked mode needs.
+constexpr const char* kAckedNeeds = "needs Linux 6.1 or later";
+
+class Page {  // a registered page of a memfd without a PTE; `filled`: with a page in the page cache
  public:
-  explicit Page(int uffd) : memfd_(::memfd_create("pmfs-probe", MFD_CLOEXEC)) {
-    if (!memfd_ || ::ftruncate(memfd_.get(), kBlockSize) != 0 || ::pwrite(memfd_.get(), "", 1, 0) != 1)
+  Page(int uffd, bool filled) : memfd_(::memfd_create("pmfs-probe", MFD_CLOEXEC)) {
+    if (!memfd_ || ::ftruncate(memfd_.get(), kBlockSize) != 0 || (filled && ::pwrite(memfd_.get(), "", 1, 0) != 1))
       fail(errno, "probe: no memfd: {}", std::strerror(errno));
     p_ = ::mmap(nullptr, kBlockSize, PROT_READ | PROT_WRITE, MAP_SHARED, memfd_.get(), 0);
     if (p_ == MAP_FAILED) fail(errno, "probe: no mapping: {}", std::strerror(errno));
@@ -32,8 +34,8 @@ class Page {  // a registered page of a memfd, with a page in the page cache and
     if (::ioctl(uffd, UFFDIO_REGISTER, &r) != 0) {
       int err = errno;
       ::munmap(p_, kBlockSize);
-      fail(ENOTSUP, "this kernel's userfaultfd can't register a tmpfs page for minor, missing and write-protect faults ({}); "
-           "needs Linux 6.4 or later", std::strerror(err));
+      fail(ENOTSUP, "this kernel's userfaultfd can't register a tmpfs page for minor, missing and write-protect faults ({}); {}",
+           std::strerror(err), kAckedNeeds);
     }
   }
   ~Page() { ::munmap(p_, kBlockSize); }
@@ -46,22 +48,36 @@ class Page {  // a registered page of a memfd, with a page in the page cache and
   void* p_ = nullptr;
 };
 
-}  // namespace
-
-void probe_kernel(int uffd_device) {
+UniqueFd make_uffd(int uffd_device) {
   UniqueFd fd(::ioctl(uffd_device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK));
-  if (!fd) fail(ENOTSUP, "/dev/userfaultfd gives no userfaultfd: {}; needs Linux 6.4 or later", std::strerror(errno));
+  if (!fd) fail(ENOTSUP, "/dev/userfaultfd gives no userfaultfd: {}; {}", std::strerror(errno), kAckedNeeds);
   uffdio_api api{};
   api.api = UFFD_API;
   api.features = kUffdFeatures;
   if (::ioctl(fd.get(), UFFDIO_API, &api) != 0)
-    fail(ENOTSUP, "this kernel's userfaultfd lacks features (has {:#x}, needs {:#x}); needs Linux 6.4 or later", api.features,
-         uint64_t{kUffdFeatures});
-  Page page(fd.get());
+    fail(ENOTSUP, "this kernel's userfaultfd lacks features (has {:#x}, needs {:#x}); {}", api.features, uint64_t{kUffdFeatures},
+         kAckedNeeds);
+  return fd;
+}
+
+}  // namespace
+
+void probe_acked(int uffd_device) {
+  UniqueFd fd = make_uffd(uffd_device);
+  const Page page(fd.get(), false);
+  Uffd uffd(std::move(fd));
+  uint64_t mapped = 0;
+  if (int err = uffd.show_zeros(page.address(), kBlockSize, &mapped))
+    fail(ENOTSUP, "this kernel's userfaultfd can't fill a page write-protected ({}); {}", std::strerror(err), kAckedNeeds);
+}
+
+void probe_gated(int uffd_device) {
+  UniqueFd fd = make_uffd(uffd_device);
+  const Page page(fd.get(), true);
   Uffd uffd(std::move(fd));
   uint64_t mapped = 0;
   if (int err = uffd.install(page.address(), kBlockSize, true, &mapped))
-    fail(ENOTSUP, "this kernel's userfaultfd can't install a page write-protected ({}); needs Linux 6.4 or later",
+    fail(ENOTSUP, "this kernel's userfaultfd can't install a page write-protected ({}); a region on tmpfs needs Linux 6.4 or later",
          std::strerror(err));
 }
 

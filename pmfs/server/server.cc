@@ -35,15 +35,16 @@ Server::Server(const ServerOptions& o) : options_(o) {
   uffd_device_ = UniqueFd(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
   if (!uffd_device_)
     fail(ENOTSUP,
-         "/dev/userfaultfd: {}; the manager lends it to its clients: needs Linux 6.4 or later with CONFIG_USERFAULTFD "
+         "/dev/userfaultfd: {}; the manager lends it to its clients: needs Linux 6.1 or later with CONFIG_USERFAULTFD "
          "and access to that device",
          std::strerror(errno));
-  fault::probe_kernel(uffd_device_.get());
+  fault::probe_acked(uffd_device_.get());
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) fail(errno, "manager: its limit of descriptors can't be read");
   shares_ = std::make_unique<FdShares>(limit.rlim_cur);
   volume_ = std::make_unique<MountedVolume>(o.volume, VolumeOptions{o.exclusion, o.allow_broken, o.canary, o.trace, true, true,
                                                                             o.zap_at_mount, true, o.lease, o.force_acked});
+  if (volume_->gated()) fault::probe_gated(uffd_device_.get());  // how it is, only the volume says
   // A description of its own: the one of the region holds the manager's lock on the file.
   std::string self = "/proc/self/fd/" + std::to_string(volume_->region().fd());
   region_fd_ = UniqueFd(::open(self.c_str(), O_RDWR | O_CLOEXEC));
