@@ -7,16 +7,30 @@
 #include <memory>
 #include <string>
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
 
+#include "pmfs/base/error.h"
+#include "pmfs/fault/probe.h"
 #include "pmfs/server/server.h"
 #include "tests/support/client_process.h"
 #include "tests/support/pte.h"
 #include "tests/support/temp_dir.h"
 
 namespace pmfs::test {
+
+// Whether a volume here can be served gated; says why not.
+inline bool can_be_gated() {
+  try {
+    fault::probe_gated(UniqueFd(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC)).get());
+  } catch (const Error& e) {
+    WARN("skipped what is gated: " << e.what());
+    return false;
+  }
+  return true;
+}
 
 class Manager {
  public:

@@ -54,7 +54,8 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-thread_local sigjmp_buf* t_jump = nullptr;  // where a signal of this thread's guarded access goes
+// volatile: to the compiler nothing between two stores to it would look at it.
+thread_local sigjmp_buf* volatile t_jump = nullptr;  // where a signal of this thread's guarded access goes
 
 void on_signal(int sig) {
   if (t_jump != nullptr) siglongjmp(*t_jump, sig);

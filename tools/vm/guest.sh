@@ -126,7 +126,8 @@ guest_finish() {  # REGION SECONDS COMMAND...
   fi
   guest_modules fuse
   {
-    printf 'region=%s\nseconds=%s\nbin=%s\n' "$region" "$seconds" "$bin"
+    # By their paths: busybox has applets of these names.
+    printf 'region=%s\nseconds=%s\nbin=%s\nmke2fs=%s\n' "$region" "$seconds" "$bin" "$(command -v mke2fs)"
     printf 'export %s\n' "${guest_environment[@]}"
   } >"$tree/etc/guest"
   {
@@ -170,7 +171,9 @@ guest_boot() {
   qemu=$!
   guest_watch &
   watchdog=$!
-  tail -n +1 -s 0.2 -f --pid="$qemu" "$work/console" | sed -u 's/\r$//'
+  local clean='s/\r$//'
+  if [[ ! -t 1 ]]; then clean+=';s/\x1b\[[0-9;]*m//g'; fi
+  tail -n +1 -s 0.2 -f --pid="$qemu" "$work/console" | sed -u "$clean"
   local status=0
   wait "$qemu" || status=$?
   qemu=
