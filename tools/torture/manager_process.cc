@@ -23,12 +23,12 @@ namespace torture {
 namespace {
 constexpr double kFormatBound = 60, kReadyBound = 30, kStopBound = 20, kFsckBound = 60;  // seconds
 constexpr size_t kTail = 20;                                            // lines
-constexpr char kParent[] = "/dev/shm", kPrefix[] = "pmfs-torture.";
+constexpr char kPrefix[] = "pmfs-torture.";
 
 // Of runs that were killed with SIGKILL: their process is gone.
-void remove_leftovers() {
+void remove_leftovers(const std::string& parent) {
   std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(kParent, ignored)) {
+  for (const auto& entry : std::filesystem::directory_iterator(parent, ignored)) {
     std::string name = entry.path().filename().string();
     if (name.rfind(kPrefix, 0) != 0) continue;
     pid_t pid = std::atoi(name.c_str() + std::strlen(kPrefix));
@@ -54,10 +54,9 @@ int wait_bounded(pid_t pid, double seconds) {
 std::string own_directory() { return std::filesystem::read_symlink("/proc/self/exe").parent_path().string(); }
 
 ManagerProcess::ManagerProcess(const Options& o) : options_(o) {
-  remove_leftovers();
-  char name[64];
-  std::snprintf(name, sizeof name, "%s/%s%d.XXXXXX", kParent, kPrefix, getpid());
-  if (mkdtemp(name) == nullptr) pmfs::fail(errno, "{}: {}", name, std::strerror(errno));
+  remove_leftovers(o.directory);
+  std::string name = fmt::format("{}/{}{}.XXXXXX", std::filesystem::absolute(o.directory).string(), kPrefix, getpid());
+  if (mkdtemp(name.data()) == nullptr) pmfs::fail(errno, "{}: {}", name, std::strerror(errno));
   directory_ = name;
   volume_ = directory_ + "/vol";
   log_ = directory_ + "/manager.log";

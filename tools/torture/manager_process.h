@@ -12,7 +12,7 @@ namespace torture {
 
 class ManagerProcess {
  public:
-  // Makes a directory of its own in /dev/shm, formats it and waits until the manager is ready. Throws pmfs::Error.
+  // Makes a directory of its own in o.directory, formats it and waits until the manager is ready. Throws pmfs::Error.
   explicit ManagerProcess(const Options& o);
   ~ManagerProcess();  // ends it and removes everything
   ManagerProcess(const ManagerProcess&) = delete;

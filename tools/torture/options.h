@@ -17,6 +17,7 @@ inline constexpr const char* kMixNames[kMixOps] = {"touch",  "punch",    "trunca
 struct Options {
   std::string volume;  // a served one; empty: make our own
   std::string target;  // a directory of any file system
+  std::string directory = "/dev/shm";  // where our own volume is made
   std::string exclusion = "range";
   uint64_t seed = 0;
   double seconds = 60;
