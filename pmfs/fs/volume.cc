@@ -49,24 +49,38 @@ UniqueFd lock_volume(const std::filesystem::path& dir) {
   return fd;
 }
 
-void format_volume(const std::filesystem::path& dir, const FormatOptions& o) {
-  if (o.blocks < kMinBlocks)
-    fail(EINVAL, "volume {}: {} MiB is too small; at least {} MiB", dir.string(), o.blocks >> 8, kMinBlocks >> 8);
+RegionSource format_volume(const std::filesystem::path& dir, const FormatOptions& o) {
+  RegionSource source;
+  uint64_t blocks = o.blocks;
+  if (!o.device.empty()) {
+    source = look_at_source(o.device);
+    if (blocks == 0) blocks = source.device_bytes / kBlockSize - 1;  // the last is the label's
+  }
+  if (blocks < kMinBlocks)
+    fail(EINVAL, "volume {}: {} MiB is too small; at least {} MiB", dir.string(), blocks >> 8, kMinBlocks >> 8);
   std::error_code ec;
   bool made_dir = std::filesystem::create_directories(dir, ec);
   if (ec) fail(ec.value(), "volume {}: can't create the directory: {}", dir.string(), ec.message());
-  UniqueFd lock = lock_volume(dir);
+  UniqueFd lock;
   auto meta = dir / kMetaName, data = dir / kDataName;
-  if (std::filesystem::exists(meta) || std::filesystem::exists(data)) {
-    if (!o.force) fail(EEXIST, "volume {}: there is a volume already; --force destroys it and all its files", dir.string());
-    std::filesystem::remove(meta);
-    std::filesystem::remove(data);
-    std::filesystem::remove(dir / "clients");  // the old volume's clients are not this one's
-  }
-  // The data file first: a crash in between leaves a directory that mount calls incomplete, not a volume.
   try {
-    create_shmem_region(data, o.blocks, !o.sparse);
-    meta::Store::format(meta, {o.blocks, static_cast<uint32_t>(RegionKind::kShmem), o.sparse});
+    if (o.device.empty()) source = look_at_source(dir);
+    lock = lock_volume(dir);
+    if (std::filesystem::exists(meta) || std::filesystem::exists(std::filesystem::symlink_status(data))) {
+      if (!o.force) fail(EEXIST, "volume {}: there is a volume already; --force destroys it and all its files", dir.string());
+      made_dir = false;
+      std::filesystem::remove(meta);
+      std::filesystem::remove(data);
+      std::filesystem::remove(dir / "clients");  // the old volume's clients are not this one's
+    }
+  } catch (...) {
+    if (made_dir) std::filesystem::remove_all(dir, ec);
+    throw;
+  }
+  // The region first: a crash in between leaves a directory that mount calls incomplete, not a volume.
+  try {
+    create_region(data, {source.kind, blocks, !o.sparse, o.force, o.device, o.progress});
+    label_region(data, source.kind, meta::Store::format(meta, {blocks, static_cast<uint32_t>(source.kind), o.sparse}));
   } catch (...) {
     std::filesystem::remove(data, ec);
     std::filesystem::remove(meta, ec);
@@ -74,6 +88,7 @@ void format_volume(const std::filesystem::path& dir, const FormatOptions& o) {
     if (made_dir) std::filesystem::remove(dir, ec);
     throw;
   }
+  return source;
 }
 
 MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptions& o)
@@ -97,13 +112,23 @@ MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptio
   if (o.probe) meta::probe(dir / kMetaName);
   store_ = meta::Store::open(dir / kMetaName);
   meta::Superblock sb = store_->superblock();
-  region_ = open_shmem_region(dir / kDataName, sb.geometry.blocks, {sb.was_clean, o.canary, sb.growing_to, o.force_acked});
+  region_ = open_region(dir / kDataName, static_cast<RegionKind>(sb.geometry.region_kind), sb.geometry.blocks,
+                        {sb.was_clean, o.canary, sb.growing_to, o.force_acked, std::to_array(sb.uuid)});
   if (sb.growing_to != 0) store_->grow(sb.geometry.blocks);  // a crash before its end: nothing came of it
   locks_ = std::make_unique<ClientLocks>(dir, sb.mount_epoch);
   if (o.trace) owners_ = std::make_unique<OwnerMap>(region_->room());
   refill_ = std::make_unique<Refill>(*region_, *store_, false);
   recover();
-  refill_ = std::make_unique<Refill>(*region_, *store_, !sb.geometry.sparse && !o.canary);
+  keep_bad_blocks();
+  // Persistent memory wears: there nothing is zeroed ahead of its use.
+  refill_ = std::make_unique<Refill>(*region_, *store_, region_->kind() == RegionKind::kShmem && !sb.geometry.sparse && !o.canary);
+}
+
+// Those that are free are reserved for as long as we serve; those of files stay where they are, and reading them fails.
+void MountedVolume::keep_bad_blocks() {
+  for (Extent e : region_->bad_blocks())
+    for (Pfn p = e.first; p < e.end() && p.v < region_->blocks(); ++p)
+      if (store_->reserve_at({p, 1})) ++bad_blocks_;
 }
 
 // Before anything is taken from the file: clients of a former manager may have PTEs on blocks that ours has not faulted in,

@@ -24,6 +24,7 @@
 #include "pmfs/fs/quarantine.h"
 #include "pmfs/meta/store.h"
 #include "pmfs/region/region.h"
+#include "pmfs/region/source.h"
 
 namespace pmfs {
 
@@ -33,10 +34,13 @@ struct FormatOptions {
   uint64_t blocks = 0;
   bool sparse = false;  // don't reserve the region's memory now
   bool force = false;   // replace an existing volume
+  std::filesystem::path device = {};  // devdax: where the region is; blocks 0 is then all of it. Else a file in the directory
+  RegionProgress progress = {};
 };
 inline constexpr uint64_t kMinBlocks = 4096;  // 16 MiB
-// Makes a volume in directory `dir` (created if absent): DIR/meta, DIR/data. Throws EEXIST, EINVAL, ENOSPC, EBUSY.
-void format_volume(const std::filesystem::path& dir, const FormatOptions& o);
+// Makes a volume in directory `dir` (created if absent): DIR/meta, DIR/data. What kind the region is the file system of `dir`
+// decides, or the device. Throws EEXIST, EINVAL, ENOSPC, EBUSY, ENOTSUP: no region can be there. Returns what it is made of.
+RegionSource format_volume(const std::filesystem::path& dir, const FormatOptions& o);
 
 // Takes the lock that a mount holds, and writes our pid into it. Throws Error(EBUSY) naming the holder.
 UniqueFd lock_volume(const std::filesystem::path& dir);
@@ -205,6 +209,7 @@ class MountedVolume {
   const exclusion::SchemeInfo& scheme() const { return *scheme_; }
   const VolumeOptions& options() const { return options_; }
   const std::filesystem::path& dir() const { return dir_; }
+  uint64_t bad_blocks() const { return bad_blocks_; }  // free ones that nobody is given, as the kernel knew them at mount
   meta::Superblock superblock() const { return store_->superblock(); }
 
  private:
@@ -212,6 +217,7 @@ class MountedVolume {
   std::shared_ptr<Inode> open_or_create(std::string_view path, int flags, uint32_t mode, const Credentials& who);
   void recover();
   void zap_free_blocks();
+  void keep_bad_blocks();
   void remove_orphans();
   void evict(Inode& i);
   void unlinked(const meta::Unlinked& u);
@@ -261,6 +267,7 @@ class MountedVolume {
   std::unique_ptr<meta::Store> store_;
   std::unique_ptr<Region> region_;
   std::unique_ptr<OwnerMap> owners_;
+  uint64_t bad_blocks_ = 0;
   InodeTable inodes_;
   VolumeCounters counters_;
   Leases leases_{options_.lease};

@@ -40,15 +40,11 @@ std::filesystem::path kept_name(const std::filesystem::path& dir) {
   }
 }
 
-void repair(const std::filesystem::path& dir, int data_fd, Outcome* o, const Options& options, Result* r) {
+void repair(const std::filesystem::path& dir, RawRegion& region, Outcome* o, const Options& options, Result* r) {
   Saved& v = o->saved;
   std::filesystem::remove(dir / kNew);  // of a repair that was cut short
-  struct stat st;
-  if (::fstat(data_fd, &st) != 0) fail(errno, "{}: can't stat the region", dir.string());
-  uint64_t bytes = v.sb.blocks * kBlockSize;
-  if (static_cast<uint64_t>(st.st_size) < bytes && ::ftruncate(data_fd, static_cast<off_t>(bytes)) != 0)
-    fail(errno, "{}: the region can't be made {} bytes again: {}", dir.string(), bytes, std::strerror(errno));
-  copy_clones(&v, data_fd);
+  if (region.blocks() < v.sb.blocks) region.extend(v.sb.blocks);
+  copy_clones(&v, region);
   rebuild(v, dir / kNew, options.progress);
   // A look at the result with the store's own eyes before it counts.
   Guarded g = guarded(options.child_seconds, [&] {
@@ -91,13 +87,10 @@ Result run(const std::filesystem::path& dir, const Options& options) {
   if (!std::filesystem::exists(dir / "meta"))
     fail(ENOENT, "volume {}: there is no volume; make one with pmfs mkfs {} --size 1G", dir.string(), dir.string());
   UniqueFd lock = lock_volume(dir);
-  UniqueFd data(::open((dir / "data").c_str(), (options.repair ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW));
-  struct stat st;
-  if (!data || ::fstat(data.get(), &st) != 0)
-    fail(errno, "{}: the region can't be opened: {}", (dir / "data").string(), std::strerror(errno));
+  RawRegion region(dir / "data", options.repair);
   PoolView pool(dir / "meta", options.child_seconds);
   check_version(pool, dir / "meta");
-  Outcome o = salvage(pool, static_cast<uint64_t>(st.st_size) / kBlockSize, options.progress);
+  Outcome o = salvage(pool, region, options.progress);
   Result r;
   r.found = o.found;
   r.lost = o.saved.lost;
@@ -107,7 +100,7 @@ Result run(const std::filesystem::path& dir, const Options& options) {
     r.directories += S_ISDIR(i.media.mode);
   }
   r.blocks_used = blocks_of(o.saved);
-  if (options.repair && o.found > 0) repair(dir, data.get(), &o, options, &r);
+  if (options.repair && o.found > 0) repair(dir, region, &o, options, &r);
   r.findings = std::move(o.findings);
   return r;
 }

@@ -52,19 +52,6 @@ class FreeRuns {
   uint64_t at_ = 0;
 };
 
-void copy_blocks(int fd, Extent from, Extent to) {
-  std::vector<std::byte> block(kBlockSize);
-  for (uint64_t k = 0; k < to.count; ++k) {
-    // Behind the end of a region that was cut short there is nothing: zeros.
-    ssize_t got = ::pread(fd, block.data(), kBlockSize, static_cast<off_t>((from.first + k).bytes()));
-    if (got < 0) fail(EIO, "block {}: can't be read: {}", (from.first + k).v, std::strerror(errno));
-    std::memset(block.data() + got, 0, kBlockSize - static_cast<size_t>(got));
-    if (::pwrite(fd, block.data(), kBlockSize, static_cast<off_t>((to.first + k).bytes())) !=
-        static_cast<ssize_t>(kBlockSize))
-      fail(EIO, "block {}: can't be written: {}", (to.first + k).v, std::strerror(errno));
-  }
-}
-
 class Rebuilder {
  public:
   Rebuilder(const Saved& v, const std::filesystem::path& path, const Progress& progress)
@@ -210,7 +197,7 @@ class Rebuilder {
 
 }  // namespace
 
-void copy_clones(Saved* v, int data_fd) {
+void copy_clones(Saved* v, RawRegion& region) {
   FreeRuns free(*v);
   for (const Clone& c : v->clones) {
     auto& extents = v->inodes.at(c.ino).extents;
@@ -224,7 +211,7 @@ void copy_clones(Saved* v, int data_fd) {
       it = extents.insert(it, {whole.pgoff, whole.pfn, c.pgoff - whole.pgoff, whole.unwritten, whole.shared}) + 1;
     for (uint64_t done = 0; done < c.from.count;) {
       Extent to = free.take(c.from.count - done);
-      if (!whole.unwritten) copy_blocks(data_fd, {c.from.first + done, to.count}, to);
+      for (uint64_t k = 0; !whole.unwritten && k < to.count; ++k) region.copy(c.from.first + (done + k), to.first + k);
       it = extents.insert(it, {c.pgoff + done, to.first, to.count, whole.unwritten}) + 1;
       done += to.count;
     }
@@ -233,7 +220,7 @@ void copy_clones(Saved* v, int data_fd) {
       extents.insert(it, {behind, whole.pfn_at(behind), whole.end() - behind, whole.unwritten, whole.shared});
   }
   v->clones.clear();
-  if (::fsync(data_fd) != 0) fail(EIO, "the region can't be synced: {}", std::strerror(errno));
+  region.sync();
 }
 
 void rebuild(const Saved& v, const std::filesystem::path& path, const Progress& progress) {

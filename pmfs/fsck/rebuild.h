@@ -5,12 +5,13 @@
 #include <filesystem>
 
 #include "pmfs/fsck/salvage.h"
+#include "pmfs/region/raw.h"
 
 namespace pmfs::fsck {
 
-// Gives every clone of `v` blocks of its own, with a copy of the data (`data_fd`: the region's file, read and written;
-// only free blocks are). Throws Error(ENOSPC, EIO).
-void copy_clones(Saved* v, int data_fd);
+// Gives every clone of `v` blocks of its own, with a copy of the data (`region`: only its free blocks
+// are written). Throws Error(ENOSPC, EIO).
+void copy_clones(Saved* v, RawRegion& region);
 
 // Makes the pool `path` (EEXIST) with all of `v`: same inode numbers, names, attributes, extents, uuid. Throws
 // Error(ENOSPC); the file is gone then.

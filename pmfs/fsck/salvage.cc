@@ -37,7 +37,8 @@ void read_superblock(State& s) {
     v.sb.version = kFormatVersion;
     v.sb.features_compat = v.sb.features_ro = v.sb.features_incompat = 0;
     v.sb.blocks = s.data_blocks;
-    v.sb.region_kind = 1;
+    v.sb.region_kind = static_cast<uint32_t>(s.region.kind());
+    if (s.region.uuid()) std::copy(s.region.uuid()->begin(), s.region.uuid()->end(), v.sb.uuid);
     v.sb.pool_bytes = s.pool.bytes();
     v.sb.hash_bits = kHashBits;
     v.sb.group_blocks = kGroupBlocks;
@@ -392,8 +393,8 @@ void check_objects(State& s) {
   if (lost > 0) s.add("heap", 0, std::nullopt, "{} objects of {} bytes are allocated and not in use", lost, lost_bytes);
 }
 
-Outcome salvage(const PoolView& pool, uint64_t data_blocks, const Progress& progress) {
-  State s(pool, data_blocks, progress);
+Outcome salvage(const PoolView& pool, const RawRegion& region, const Progress& progress) {
+  State s(pool, region, progress);
   if (!pool.opened()) s.add("pool", 0, std::nullopt, "libpmemobj can't open it: {}", pool.problem());
   read_all(s);
   resolve_links(s);

@@ -10,6 +10,7 @@
 #include "pmfs/fsck/finding.h"
 #include "pmfs/fsck/pool_view.h"
 #include "pmfs/meta/store.h"
+#include "pmfs/region/raw.h"
 
 namespace pmfs::fsck {
 
@@ -43,7 +44,7 @@ struct Outcome {
 };
 inline constexpr size_t kMostFindings = 10'000;
 
-// `data_blocks`: what the region's file really has. Throws Error only when memory is short.
-Outcome salvage(const PoolView& pool, uint64_t data_blocks, const Progress& progress);
+// `region`: what there really is. Throws Error only when memory is short.
+Outcome salvage(const PoolView& pool, const RawRegion& region, const Progress& progress);
 
 }  // namespace pmfs::fsck

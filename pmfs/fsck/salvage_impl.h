@@ -27,7 +27,7 @@ struct Owner {  // of blocks
 
 class State {
  public:
-  State(const PoolView& p, uint64_t data, const Progress& pr) : pool(p), data_blocks(data), progress(pr) {}
+  State(const PoolView& p, const RawRegion& r, const Progress& pr) : pool(p), region(r), data_blocks(r.blocks()), progress(pr) {}
   template <class... A>
   void add(const char* what, uint64_t ino, std::optional<uint64_t> block, fmt::format_string<A...> f, A&&... a) {
     ++out.found;
@@ -44,6 +44,7 @@ class State {
   }
 
   const PoolView& pool;
+  const RawRegion& region;
   const uint64_t data_blocks;
   const Progress& progress;
   Outcome out;

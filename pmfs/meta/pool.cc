@@ -3,7 +3,10 @@
 #include "pmfs/meta/hash.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,12 +18,33 @@
 namespace pmfs::meta {
 namespace {
 
-// Before the library maps its first pool. A pool on tmpfs is memory: cache-line flushes are all there is to
-// do, msync would only cost time. A user may set either variable otherwise.
-void configure_library() {
+constexpr const char* kForce = "PMEM_IS_PMEM_FORCE";
+
+// Cache-line flushes reach what the file is made of.
+bool is_memory(const std::filesystem::path& path) {
+  struct statfs fs;
+  if (statfs(path.c_str(), &fs) != 0 || fs.f_type == TMPFS_MAGIC) return true;  // no file: open() says so
+  int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) return true;
+  void* p = mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0);
+  ::close(fd);
+  if (p == MAP_FAILED) return false;
+  munmap(p, kPageBytes);
+  return true;
+}
+
+// Before the library maps its first pool. A pool on tmpfs is memory: cache-line flushes are all there is to do, msync
+// would only cost time. DAX the library finds out by itself; anywhere else it calls msync. It decides once for a
+// process. A user may set the variable otherwise.
+void configure_library(const std::filesystem::path& path) {
+  const bool memory = is_memory(path);
   static std::once_flag once;
-  std::call_once(once, [] {
-    setenv("PMEM_IS_PMEM_FORCE", "1", 0);
+  static bool forced = false;
+  std::call_once(once, [memory] {
+    if (memory && getenv(kForce) == nullptr) {
+      setenv(kForce, "1", 0);
+      forced = true;
+    }
     int off = 0;
     pmemobj_ctl_set(nullptr, "sds.at_create", &off);  // no shutdown state: tmpfs has no unsafe-shutdown counter
     // One arena for all threads: transactions are serialised anyway, and with an arena each, one could find
@@ -28,6 +52,9 @@ void configure_library() {
     auto arenas = POBJ_ARENAS_ASSIGNMENT_GLOBAL;
     pmemobj_ctl_set(nullptr, "heap.arenas_assignment_type", &arenas);
   });
+  if (forced && !memory)
+    fail(ENOTSUP, "{}: is on a file system that needs msync, and this process has a pool in memory already; use another process",
+         path.string());
 }
 
 [[noreturn]] void fail_open(const std::filesystem::path& path, int err) {
@@ -69,7 +96,6 @@ thread_local Running t_running;
 }  // namespace
 
 pool_base pool_base::create(const std::filesystem::path& path, const std::string& layout, size_t bytes) {
-  configure_library();
   int fd = ::open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
   if (fd < 0) {
     int err = errno;
@@ -77,6 +103,12 @@ pool_base pool_base::create(const std::filesystem::path& path, const std::string
   }
   int err = ftruncate(fd, static_cast<off_t>(bytes)) != 0 ? errno : 0;
   ::close(fd);
+  try {
+    configure_library(path);
+  } catch (...) {
+    ::unlink(path.c_str());
+    throw;
+  }
   PMEMobjpool* pop = nullptr;
   std::string detail;
   if (err == 0) {
@@ -107,7 +139,7 @@ void punch_zeros(const std::filesystem::path& path) {
 }
 
 pool_base pool_base::open(const std::filesystem::path& path, const std::string& layout) {
-  configure_library();
+  configure_library(path);
   // The library reads the first page whatever the size, and takes a file that begins otherwise for a list of
   // other files to open.
   char signature[8] = {};

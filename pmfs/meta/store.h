@@ -7,6 +7,7 @@
 // Block bitmap: LockRank::kAllocator. Nothing here waits for a client or calls upwards.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -116,7 +117,7 @@ class Store {
  public:
   // Creates the pool at `path` (mode 0600) with an empty root directory. Pool size is derived from the
   // geometry unless given (bytes). Throws EEXIST, ENOSPC, EINVAL.
-  static void format(const std::filesystem::path& path, const Geometry& g, uint64_t pool_bytes = 0);
+  static std::array<uint8_t, 16> format(const std::filesystem::path& path, const Geometry& g, uint64_t pool_bytes = 0);
   // Opens and locks. Errors: EBUSY (somebody has it open), EUCLEAN (not a pmfs pool, or damaged), ENOTSUP
   // (newer version or unknown incompatible feature; says which), EIO.
   static std::unique_ptr<Store> open(const std::filesystem::path& path);

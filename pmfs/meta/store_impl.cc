@@ -8,8 +8,8 @@
 
 namespace pmfs::meta {
 
-void Store::format(const std::filesystem::path& path, const Geometry& g, uint64_t pool_bytes) {
-  format_pool(path, g, pool_bytes, kHashBits);
+std::array<uint8_t, 16> Store::format(const std::filesystem::path& path, const Geometry& g, uint64_t pool_bytes) {
+  return format_pool(path, g, pool_bytes, kHashBits);
 }
 
 void probe(const std::filesystem::path& path) {

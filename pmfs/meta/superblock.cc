@@ -105,7 +105,7 @@ uint64_t default_pool_bytes(uint64_t blocks) {
 
 uint32_t superblock_checksum(const SuperblockMedia& sb) { return crc32c(&sb, offsetof(SuperblockMedia, checksum)); }
 
-void format_pool(const std::filesystem::path& path, const Geometry& g, uint64_t pool_bytes, uint32_t hash_bits) {
+std::array<uint8_t, 16> format_pool(const std::filesystem::path& path, const Geometry& g, uint64_t pool_bytes, uint32_t hash_bits) {
   if (g.blocks == 0 || g.blocks > kMaxBlocks) {
     fail(EINVAL, "{}: a region of {} blocks: there must be 1 to {}", path.string(), g.blocks, kMaxBlocks);
   }
@@ -115,6 +115,7 @@ void format_pool(const std::filesystem::path& path, const Geometry& g, uint64_t 
     fail(EINVAL, "{}: a metadata pool of {} bytes is too small: the least is {}", path.string(), pool_bytes,
          PMEMOBJ_MIN_POOL);
   }
+  std::array<uint8_t, 16> uuid{};
   pool_base pop = pool_base::create(path, layout_name(pool_bytes), pool_bytes);
   try {
     Root* root = static_cast<Root*>(pop.root(sizeof(Root)));
@@ -133,6 +134,7 @@ void format_pool(const std::filesystem::path& path, const Geometry& g, uint64_t 
       InodeTable table(m);
       table.format();
       root->sb = make_superblock(g, pool_bytes, hash_bits);
+      uuid = std::to_array(root->sb.uuid);
     });
   } catch (...) {
     std::error_code ignored;
@@ -140,6 +142,7 @@ void format_pool(const std::filesystem::path& path, const Geometry& g, uint64_t 
     throw;
   }
   if (g.sparse) punch_zeros(path);
+  return uuid;
 }
 
 Media open_pool(const std::filesystem::path& path) {

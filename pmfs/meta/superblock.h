@@ -1,6 +1,7 @@
 // The superblock: made by format, believed by open only after every check.
 #pragma once
 
+#include <array>
 #include <filesystem>
 
 #include "pmfs/meta/media.h"
@@ -15,8 +16,8 @@ std::string layout_name(uint64_t pool_bytes);
 uint64_t default_pool_bytes(uint64_t blocks);
 uint32_t superblock_checksum(const SuperblockMedia& sb);
 
-// `hash_bits` below kHashBits is for tests of name collisions.
-void format_pool(const std::filesystem::path& path, const Geometry& g, uint64_t pool_bytes, uint32_t hash_bits);
+// Returns the uuid. `hash_bits` below kHashBits is for tests of name collisions.
+std::array<uint8_t, 16> format_pool(const std::filesystem::path& path, const Geometry& g, uint64_t pool_bytes, uint32_t hash_bits);
 // Opens, locks and validates.
 Media open_pool(const std::filesystem::path& path);
 

@@ -5,10 +5,13 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string_view>
+#include <vector>
 
 #include "pmfs/base/types.h"
+#include "pmfs/region/label.h"
 
 namespace pmfs {
 
@@ -23,6 +26,8 @@ class Region {
   virtual RegionKind kind() const = 0;
   // Gated: after zap() returns no process has a PTE on the extent. Acked: clients must be asked.
   virtual bool gated() const = 0;
+  // Clients map it with MAP_SYNC: the kernel then makes its own metadata durable before a store can happen.
+  virtual bool map_sync() const { return false; }
   virtual uint64_t blocks() const = 0;
   // What it can grow to while it is open.
   virtual uint64_t room() const = 0;
@@ -36,6 +41,9 @@ class Region {
   virtual std::byte* address(Pfn pfn) const = 0;  // the manager's own mapping
   // Says how durable persist() is: "cache line (forced: tmpfs is volatile)", "cache line", "byte", "page".
   virtual std::string_view granularity() const = 0;
+
+  // Known not to be readable: nobody is to be given these.
+  virtual std::vector<Extent> bad_blocks() const { return {}; }
 
   // Makes the blocks of `e`, which must be reserved by the caller and mapped by nobody, present and all
   // zero, durably so. Throws Error(ENOSPC) when the backing tmpfs is full (never SIGBUS).
@@ -74,12 +82,28 @@ struct RegionOptions {
   uint64_t growing_to = 0;
   // As if the kernel could not zap: nothing is punched, clients must be asked (acked mode on any machine).
   bool acked = false;
+  VolumeUuid uuid{};  // whose it must be; of a device
 };
 inline constexpr uint64_t kCanary = 0x5AFEB10C0DEADF5Eull;  // each 8-byte word of a freed block with canary on
 
-// Creates PATH with `blocks` blocks. `reserve`: allocate all its pages now (ENOSPC if they don't fit).
+using RegionProgress = std::function<void(uint64_t done, uint64_t of)>;  // blocks
+struct RegionPlan {
+  RegionKind kind = RegionKind::kShmem;
+  uint64_t blocks = 0;
+  bool reserve = true;            // shmem: allocate all pages now; fsdax: write to them now (they are allocated anyway)
+  bool force = false;             // devdax: take it from another volume
+  std::filesystem::path device;   // devdax
+  RegionProgress progress;        // or none
+};
+// Creates PATH: a file, or a link to the device. Throws Error (EEXIST, ENOSPC, ENOTSUP, EBUSY); nothing is left then.
+void create_region(const std::filesystem::path& path, const RegionPlan& plan);
+// When the volume's metadata is there: the region is that volume's from now on.
+void label_region(const std::filesystem::path& path, RegionKind kind, const VolumeUuid& uuid);
+// Opens and maps; throws Error naming the path for a foreign, truncated or busy one.
+std::unique_ptr<Region> open_region(const std::filesystem::path& path, RegionKind kind, uint64_t blocks, const RegionOptions& o);
+
+// The same of a file on tmpfs. `reserve`: allocate all its pages now (ENOSPC if they don't fit).
 void create_shmem_region(const std::filesystem::path& path, uint64_t blocks, bool reserve);
-// Opens and maps; throws Error naming the path for a foreign, truncated or busy file.
 std::unique_ptr<Region> open_shmem_region(const std::filesystem::path& path, uint64_t blocks, const RegionOptions& o);
 
 }  // namespace pmfs

@@ -14,13 +14,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -28,45 +26,13 @@
 
 #include "pmfs/base/error.h"
 #include "pmfs/base/sys.h"
+#include "pmfs/region/files.h"
 
 namespace pmfs {
-
-std::string_view region_kind_name(RegionKind k) {
-  switch (k) {
-    case RegionKind::kShmem: return "shmem";
-    case RegionKind::kFsdax: return "fsdax";
-    case RegionKind::kDevdax: return "devdax";
-    case RegionKind::kHugetlb: return "hugetlb";
-  }
-  return "unknown";
-}
 
 namespace {
 
 constexpr uint64_t kPopulateChunk = kHugeBlocks;  // bounds one madvise
-
-constexpr uint64_t kLeastRoom = uint64_t{64} << 30 >> kBlockShift, kTimesAsLarge = 16;
-
-std::string pmem2_text() { return pmem2_errormsg(); }
-
-// Address space, not memory: what the region can grow to without a new mapping, which would move its addresses.
-uint64_t room_for(uint64_t blocks) { return std::max(kLeastRoom, blocks * kTimesAsLarge); }
-
-pmem2_map* map_block(int fd, const std::string& path) {
-  pmem2_source* source = nullptr;
-  pmem2_config* config = nullptr;
-  pmem2_map* map = nullptr;
-  int rc = pmem2_source_from_fd(&source, fd);
-  if (rc == 0) rc = pmem2_config_new(&config);
-  if (rc == 0) rc = pmem2_config_set_required_store_granularity(config, PMEM2_GRANULARITY_CACHE_LINE);
-  if (rc == 0) rc = pmem2_config_set_length(config, kBlockSize);
-  if (rc == 0) rc = pmem2_map_new(&map, config, source);
-  const std::string text = rc == 0 ? "" : pmem2_text();
-  if (config) pmem2_config_delete(&config);
-  if (source) pmem2_source_delete(&source);
-  if (rc != 0) fail(EIO, "region {}: libpmem2 can't map it: {}", path, text);
-  return map;
-}
 
 }  // namespace
 
@@ -91,46 +57,21 @@ void create_shmem_region(const std::filesystem::path& path, uint64_t blocks, boo
 }
 
 std::unique_ptr<Region> open_shmem_region(const std::filesystem::path& path, uint64_t blocks, const RegionOptions& o) {
-  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-  if (fd.get() < 0) fail(errno, "region {}: can't open: {}", path.string(), std::strerror(errno));
+  UniqueFd fd = open_region_file(path, blocks, o);
   struct stat st;
   struct statfs fs;
   if (::fstat(fd.get(), &st) != 0 || ::fstatfs(fd.get(), &fs) != 0)
     fail(errno, "region {}: can't stat: {}", path.string(), std::strerror(errno));
-  if (!S_ISREG(st.st_mode)) fail(ENOTSUP, "region {}: not a regular file", path.string());
-  if (fs.f_type != TMPFS_MAGIC)
-    fail(ENOTSUP, "region {}: not on tmpfs, and only shmem regions are supported; make the volume under /dev/shm",
-         path.string());
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0)
-    fail(EBUSY, "region {}: in use by another manager; stop that one first", path.string());
-  uint64_t bytes = 0;
-  const uint64_t expected = blocks << kBlockShift;
-  if (int err = sys().file_bytes(fd.get(), &bytes); err != 0)
-    fail(err, "region {}: can't stat: {}", path.string(), std::strerror(err));
-  if (bytes > expected && bytes <= o.growing_to << kBlockShift) {
-    if (int err = sys().ftruncate(fd.get(), expected); err != 0)
-      fail(err, "region {}: can't be cut back to {} bytes, what it had before it grew: {}", path.string(), expected,
-           std::strerror(err));
-    bytes = expected;
-  }
-  if (bytes != expected)
-    fail(EUCLEAN, "region {}: is {} bytes, the superblock says {}; it was truncated or belongs to another volume",
-         path.string(), bytes, expected);
+  if (fs.f_type != TMPFS_MAGIC) fail(EUCLEAN, "region {}: is not on tmpfs any more, where the volume was made", path.string());
   bool may_be_huge = static_cast<uint64_t>(st.st_blksize) > kBlockSize;  // shmem_getattr() says so
   return std::make_unique<ShmemRegion>(std::move(fd), path, blocks, may_be_huge, o);
 }
 
 ShmemRegion::ShmemRegion(UniqueFd fd, const std::filesystem::path& path, uint64_t blocks, bool may_be_huge,
                          const RegionOptions& o)
-    : fd_(std::move(fd)), path_(path.string()), blocks_(blocks), room_(room_for(blocks)), may_be_huge_(may_be_huge), options_(o) {
-  // libpmem2 would ask for msync on tmpfs (page granularity); the region is volatile anyway, so CPU cache
-  // lines are the unit, and granularity() says that it was forced.
-  ::setenv("PMEM2_FORCE_GRANULARITY", "CACHE_LINE", 1);
-  first_.reset(map_block(fd_.get(), path_));
-  flush_ = pmem2_get_flush_fn(first_.get());
-  drain_ = pmem2_get_drain_fn(first_.get());
-  memcpy_ = pmem2_get_memcpy_fn(first_.get());
-  memset_ = pmem2_get_memset_fn(first_.get());
+    : fd_(std::move(fd)), path_(path.string()), blocks_(blocks), room_(room_for(blocks)), may_be_huge_(may_be_huge), options_(o),
+      // libpmem2 would ask for msync on tmpfs; the region is volatile anyway, so cache lines are the unit.
+      pmem2_(fd_.get(), path_, kBlockSize, Pmem2::Need::kForced) {
   // Mapped beyond the file's end, which nobody touches; when the file grows the pages are there. libpmem2 has no such
   // mapping, and its reservations leave 1 GiB of addresses behind (1.12); its functions go by the CPU and the granularity.
   void* p = ::mmap(nullptr, room_ << kBlockShift, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd_.get(), 0);
@@ -290,13 +231,9 @@ bool ShmemRegion::wants_refill(Pfn p) const {
   return s == kAbsent || s == kUnknown;
 }
 
-void ShmemRegion::flush(const void* p, size_t bytes) { flush_(p, bytes); }
-void ShmemRegion::drain() { drain_(); }
-void* ShmemRegion::memcpy_nodrain(void* dst, const void* src, size_t bytes) {
-  return memcpy_(dst, src, bytes, PMEM2_F_MEM_NODRAIN);
-}
-void* ShmemRegion::memset_nodrain(void* dst, int c, size_t bytes) {
-  return memset_(dst, c, bytes, PMEM2_F_MEM_NODRAIN);
-}
+void ShmemRegion::flush(const void* p, size_t bytes) { pmem2_.flush(p, bytes); }
+void ShmemRegion::drain() { pmem2_.drain(); }
+void* ShmemRegion::memcpy_nodrain(void* dst, const void* src, size_t bytes) { return pmem2_.memcpy_nodrain(dst, src, bytes); }
+void* ShmemRegion::memset_nodrain(void* dst, int c, size_t bytes) { return pmem2_.memset_nodrain(dst, c, bytes); }
 
 }  // namespace pmfs

@@ -6,9 +6,8 @@
 #include <memory>
 #include <string>
 
-#include <libpmem2.h>
-
 #include "pmfs/base/unique_fd.h"
+#include "pmfs/region/pmem2.h"
 #include "pmfs/region/region.h"
 
 namespace pmfs {
@@ -61,16 +60,9 @@ class ShmemRegion final : public Region {
   const uint64_t room_;
   const bool may_be_huge_;
   const RegionOptions options_;
-  struct Delete {
-    void operator()(pmem2_map* m) const { pmem2_map_delete(&m); }
-  };
-  std::unique_ptr<pmem2_map, Delete> first_;  // of the first block: whom the functions below belong to
+  const Pmem2 pmem2_;  // of the first block
   std::byte* base_ = nullptr;
   std::atomic<uint8_t>* state_ = nullptr;
-  pmem2_flush_fn flush_ = nullptr;
-  pmem2_drain_fn drain_ = nullptr;
-  pmem2_memcpy_fn memcpy_ = nullptr;
-  pmem2_memset_fn memset_ = nullptr;
   std::atomic<uint64_t> canary_errors_{0}, bad_canary_{0};
 };
 

@@ -101,6 +101,7 @@ void Session::welcome(ControlMessage& m, bool reattach, int uffd_device, int reg
   r.uffd_is_device = 1;
   r.epoch = epoch_;
   r.acked = volume_.gated() ? 0 : 1;
+  r.map_sync = volume_.region().map_sync() ? 1 : 0;
   const ClientLocks::Life life = volume_.grant_life_lock();  // ours is closed when the client has its own
   life_ = life.byte;
   const int fds[] = {uffd_device, region_fd, ring_fd_.get(), doorbell_.get(), client_.sigbus_page.fd(), life.fd.get()};

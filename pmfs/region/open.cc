@@ -1,0 +1,96 @@
+// Making and opening a region of whatever kind.
+#include <cerrno>
+#include <cstring>
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "pmfs/base/error.h"
+#include "pmfs/region/dax_region.h"
+#include "pmfs/region/files.h"
+#include "pmfs/region/label.h"
+#include "pmfs/region/source.h"
+
+namespace pmfs {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+UniqueFd open_device(const fs::path& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (!fd) fail(errno, "region {}: can't open: {}", path.string(), std::strerror(errno));
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0)
+    fail(EBUSY, "region {}: in use by another manager; stop that one first", path.string());
+  return fd;
+}
+
+void create_fsdax(const fs::path& path, uint64_t blocks, bool write, const RegionProgress& progress) {
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!fd) fail(errno, "region {}: can't create: {}", path.string(), std::strerror(errno));
+  try {
+    extend_file(fd.get(), path, 0, blocks, write, progress);
+  } catch (...) {
+    ::unlink(path.c_str());
+    throw;
+  }
+}
+
+// The label of the device stays until label_region(): until then the device is its old volume's.
+void create_devdax(const fs::path& link, const fs::path& device, uint64_t blocks, bool force) {
+  const RegionSource source = look_at_source(device);
+  const UniqueFd fd = open_device(device);
+  const uint64_t whole = source.device_bytes / kBlockSize;
+  if (blocks >= whole)
+    fail(ENOSPC, "{}: a region of {} MiB, and the block behind it that says whose it is, are more than its {} MiB; choose a "
+         "smaller --size", device.string(), blocks >> 8, whole >> 8);
+  if (const auto label = read_label(fd.get(), device, whole - 1); label && !force)
+    fail(EEXIST, "{}: belongs to a volume already; --force takes it, and destroys that volume's files", device.string());
+  fs::create_symlink(fs::absolute(device), link);
+}
+
+uint64_t label_block(const fs::path& path) { return look_at_source(path).device_bytes / kBlockSize - 1; }
+
+}  // namespace
+
+void create_region(const fs::path& path, const RegionPlan& plan) {
+  switch (plan.kind) {
+    case RegionKind::kShmem: return create_shmem_region(path, plan.blocks, plan.reserve);
+    case RegionKind::kFsdax: return create_fsdax(path, plan.blocks, plan.reserve, plan.progress);
+    case RegionKind::kDevdax: return create_devdax(path, plan.device, plan.blocks, plan.force);
+    case RegionKind::kHugetlb: break;
+  }
+  fail(ENOTSUP, "region {}: regions of kind {} can't be made", path.string(), region_kind_name(plan.kind));
+}
+
+void label_region(const fs::path& path, RegionKind kind, const VolumeUuid& uuid) {
+  if (kind != RegionKind::kDevdax) return;
+  const UniqueFd fd = open_device(path);
+  write_label(fd.get(), path, label_block(path), uuid);
+}
+
+std::unique_ptr<Region> open_region(const fs::path& path, RegionKind kind, uint64_t blocks, const RegionOptions& o) {
+  switch (kind) {
+    case RegionKind::kShmem: return open_shmem_region(path, blocks, o);
+    case RegionKind::kFsdax: {
+      UniqueFd fd = open_region_file(path, blocks, o);
+      return std::make_unique<DaxRegion>(kind, std::move(fd), path, blocks, o);
+    }
+    case RegionKind::kDevdax: {
+      UniqueFd fd = open_device(path);
+      const uint64_t at = label_block(path);
+      const auto label = read_label(fd.get(), path, at);
+      if (!label || label->uuid != o.uuid)
+        fail(EUCLEAN, "region {}: the device {}; devices are named anew at each boot: point the link {} to the right one",
+             path.string(), label ? "belongs to another volume" : "is no volume's", path.string());
+      if (label->blocks != at || blocks > at)
+        fail(EUCLEAN, "region {}: the device has {} blocks, the superblock says {}", path.string(), at, blocks);
+      return std::make_unique<DaxRegion>(kind, std::move(fd), path, blocks, o);
+    }
+    case RegionKind::kHugetlb: break;
+  }
+  fail(ENOTSUP, "region {}: is of a kind ({}) that this pmfs does not know", path.string(), static_cast<uint32_t>(kind));
+}
+
+}  // namespace pmfs

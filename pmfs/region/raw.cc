@@ -1,0 +1,74 @@
+#include "pmfs/region/raw.h"
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "pmfs/base/error.h"
+#include "pmfs/region/pmem2.h"
+#include "pmfs/region/source.h"
+
+namespace pmfs {
+
+RawRegion::RawRegion(const std::filesystem::path& path, bool writable)
+    : path_(path.string()), fd_(::open(path_.c_str(), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC)) {
+  struct stat st;
+  struct statfs fs;
+  if (!fd_ || ::fstat(fd_.get(), &st) != 0 || ::fstatfs(fd_.get(), &fs) != 0)
+    fail(errno, "{}: the region can't be opened: {}", path_, std::strerror(errno));
+  if (S_ISREG(st.st_mode)) {
+    kind_ = fs.f_type == TMPFS_MAGIC ? RegionKind::kShmem : RegionKind::kFsdax;
+    blocks_ = static_cast<uint64_t>(st.st_size) / kBlockSize;
+    return;
+  }
+  const RegionSource s = look_at_source(path);
+  kind_ = s.kind;
+  blocks_ = s.device_bytes / kBlockSize - 1;
+  // A label is read through a mapping that could be written to, too.
+  const UniqueFd device(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
+  if (!device) fail(errno, "{}: the device can't be opened: {}", path_, std::strerror(errno));
+  if (const auto label = read_label(device.get(), path_, blocks_)) uuid_ = label->uuid;
+}
+
+void RawRegion::extend(uint64_t blocks) {
+  if (kind_ == RegionKind::kDevdax)
+    fail(EFBIG, "{}: the device has {} blocks, the volume should have {}: it is not the volume's, or was made anew", path_, blocks_, blocks);
+  if (::ftruncate(fd_.get(), static_cast<off_t>(blocks << kBlockShift)) != 0)
+    fail(errno, "{}: the region can't be made {} bytes again: {}", path_, blocks << kBlockShift, std::strerror(errno));
+  // What the file system has not allocated a store would have to wait for, or die of.
+  if (kind_ == RegionKind::kFsdax && ::fallocate(fd_.get(), 0, 0, static_cast<off_t>(blocks << kBlockShift)) != 0)
+    fail(errno, "{}: the region's {} bytes can't be had again: {}", path_, blocks << kBlockShift, std::strerror(errno));
+  blocks_ = blocks;
+}
+
+void RawRegion::copy(Pfn from, Pfn to) {
+  if (kind_ == RegionKind::kDevdax) {
+    void* p = ::mmap(nullptr, blocks_ << kBlockShift, PROT_READ | PROT_WRITE, MAP_SHARED_VALIDATE | MAP_SYNC, fd_.get(), 0);
+    if (p == MAP_FAILED) fail(EIO, "{}: can't be mapped: {}", path_, std::strerror(errno));
+    auto* base = static_cast<std::byte*>(p);
+    const Pmem2 pmem2(fd_.get(), path_, kBlockSize, Pmem2::Need::kWhatItSays);
+    pmem2.memcpy_nodrain(base + to.bytes(), base + from.bytes(), kBlockSize);
+    pmem2.drain();
+    ::munmap(p, blocks_ << kBlockShift);
+    return;
+  }
+  std::array<std::byte, kBlockSize> block;
+  const ssize_t got = ::pread(fd_.get(), block.data(), kBlockSize, static_cast<off_t>(from.bytes()));
+  if (got < 0) fail(EIO, "block {}: can't be read: {}", from.v, std::strerror(errno));
+  std::memset(block.data() + got, 0, kBlockSize - static_cast<size_t>(got));
+  if (::pwrite(fd_.get(), block.data(), kBlockSize, static_cast<off_t>(to.bytes())) != static_cast<ssize_t>(kBlockSize))
+    fail(EIO, "block {}: can't be written: {}", to.v, std::strerror(errno));
+}
+
+void RawRegion::sync() {
+  if (::fsync(fd_.get()) != 0 && kind_ != RegionKind::kDevdax) fail(EIO, "{}: can't be synced: {}", path_, std::strerror(errno));
+}
+
+}  // namespace pmfs
