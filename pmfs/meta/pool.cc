@@ -101,7 +101,10 @@ pool_base pool_base::create(const std::filesystem::path& path, const std::string
     int err = errno;
     fail(err, "{}: cannot create the metadata pool: {}", path.string(), std::strerror(err));
   }
-  int err = ftruncate(fd, static_cast<off_t>(bytes)) != 0 ? errno : 0;
+  // Where a store to what is not allocated can fail, all of it is allocated now; a tmpfs gives it as it is used.
+  struct statfs fs;
+  const bool tmpfs = fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+  int err = tmpfs ? (ftruncate(fd, static_cast<off_t>(bytes)) != 0 ? errno : 0) : posix_fallocate(fd, 0, static_cast<off_t>(bytes));
   ::close(fd);
   try {
     configure_library(path);

@@ -16,6 +16,7 @@
 #include "pmfs/base/error.h"
 #include "pmfs/base/sys.h"
 #include "pmfs/region/files.h"
+#include "pmfs/region/source.h"
 
 namespace pmfs {
 
@@ -52,7 +53,10 @@ void DaxRegion::cut_back(uint64_t blocks) {
     fail(err, "region {}: can't be cut back to {} MiB: {}", path_, blocks >> 8, std::strerror(err));
 }
 
-std::vector<Extent> DaxRegion::bad_blocks() const { return pmem2_facts(fd_.get()).bad; }
+std::vector<Extent> DaxRegion::bad_blocks() const {
+  std::string unknown;
+  return known_bad_blocks(fd_.get(), &unknown);
+}
 
 void DaxRegion::check_canary(Pfn p) {
   const auto* words = reinterpret_cast<const uint64_t*>(address(p));

@@ -1,11 +1,12 @@
 // Whether memory is DAX is asked of the kernel with MAP_SYNC, which it grants on DAX alone, and not of mount options.
 #include "pmfs/region/source.h"
 
-#include <cctype>
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <vector>
+#include <optional>
 
 #include <fcntl.h>
 #include <linux/fiemap.h>
@@ -20,6 +21,7 @@
 
 #include "pmfs/base/error.h"
 #include "pmfs/base/unique_fd.h"
+#include "pmfs/region/pmem2.h"
 
 namespace pmfs {
 
@@ -99,6 +101,68 @@ RegionSource device(const fs::path& path, const struct stat& st) {
   return s;
 }
 
+struct DiskExtent {
+  uint64_t logical, physical, length;  // bytes
+};
+
+// Where a file lies on its device; neighbours are one. Nothing if the file system does not say.
+std::optional<std::vector<DiskExtent>> file_extents(int fd) {
+  constexpr unsigned kAtOnce = 64;
+  alignas(fiemap) std::array<std::byte, sizeof(fiemap) + kAtOnce * sizeof(fiemap_extent)> buffer;
+  std::vector<DiskExtent> all;
+  for (uint64_t at = 0;;) {
+    auto* m = reinterpret_cast<fiemap*>(buffer.data());
+    *m = {};
+    m->fm_start = at;
+    m->fm_length = FIEMAP_MAX_OFFSET - at;
+    m->fm_extent_count = kAtOnce;
+    if (::ioctl(fd, FS_IOC_FIEMAP, m) != 0) return std::nullopt;
+    if (m->fm_mapped_extents == 0) return all;
+    const auto* e = reinterpret_cast<const fiemap_extent*>(buffer.data() + sizeof(fiemap));
+    for (unsigned k = 0; k < m->fm_mapped_extents; ++k) {
+      if (!all.empty() && e[k].fe_logical == all.back().logical + all.back().length &&
+          e[k].fe_physical == all.back().physical + all.back().length)
+        all.back().length += e[k].fe_length;
+      else
+        all.push_back({e[k].fe_logical, e[k].fe_physical, e[k].fe_length});
+    }
+    const fiemap_extent& last = e[m->fm_mapped_extents - 1];
+    if (last.fe_flags & FIEMAP_EXTENT_LAST) return all;
+    at = last.fe_logical + last.fe_length;
+  }
+}
+
+struct ByteRange {
+  uint64_t first, end;
+};
+
+// What the kernel's block device knows, and a fault there fails for; of a partition in bytes from its own start. libpmem2
+// looks at what the memory's region knows, which is older: from its last scrub.
+std::vector<ByteRange> bad_sectors(dev_t device) {
+  constexpr uint64_t kSector = 512;
+  const fs::path sysfs = sysfs_of("block", device);
+  std::error_code ec;
+  const bool partition = fs::exists(sysfs / "partition", ec);
+  const uint64_t start = partition ? number_in(sysfs / "start", 0) * kSector : 0;
+  std::ifstream in(partition ? sysfs / ".." / "badblocks" : sysfs / "badblocks");
+  std::vector<ByteRange> bad;
+  for (uint64_t sector, count; in >> sector >> count;) {
+    const uint64_t first = sector * kSector, end = first + count * kSector;
+    if (end > start) bad.push_back({std::max(first, start) - start, end - start});
+  }
+  return bad;
+}
+
+std::vector<Extent> merged(std::vector<Extent> all) {
+  std::sort(all.begin(), all.end(), [](Extent a, Extent b) { return a.first < b.first; });
+  std::vector<Extent> out;
+  for (const Extent& e : all) {
+    if (!out.empty() && out.back().end() >= e.first) out.back().count = std::max(out.back().end(), e.end()) - out.back().first;
+    else out.push_back(e);
+  }
+  return out;
+}
+
 // Of a page of a file that is never seen.
 bool grants_map_sync(const fs::path& dir, int* why) {
   UniqueFd fd(::open(dir.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
@@ -153,39 +217,35 @@ double huge_share(const fs::path& file) {
   constexpr uint64_t kHuge = kHugeBlocks * kBlockSize;
   const uint64_t bytes = static_cast<uint64_t>(st.st_size);
   if (bytes < kHuge) return 0;
-  constexpr unsigned kAtOnce = 64;
-  std::vector<std::byte> buffer(sizeof(fiemap) + kAtOnce * sizeof(fiemap_extent));
-  uint64_t huge = 0, run_start = 0, run_end = 0, run_physical = 0;
-  const auto count = [&] {
-    if (run_physical % kHuge != run_start % kHuge) return;
-    const uint64_t from = (run_start + kHuge - 1) / kHuge, to = run_end / kHuge;
+  const auto extents = file_extents(fd.get());
+  if (!extents) return -1;
+  uint64_t huge = 0;
+  for (const DiskExtent& e : *extents) {
+    if (e.physical % kHuge != e.logical % kHuge) continue;
+    const uint64_t from = (e.logical + kHuge - 1) / kHuge, to = (e.logical + e.length) / kHuge;
     if (to > from) huge += to - from;
-  };
-  for (uint64_t at = 0; at < bytes;) {
-    auto* m = reinterpret_cast<fiemap*>(buffer.data());
-    *m = {};
-    m->fm_start = at;
-    m->fm_length = bytes - at;
-    m->fm_extent_count = kAtOnce;
-    if (::ioctl(fd.get(), FS_IOC_FIEMAP, m) != 0) return -1;
-    if (m->fm_mapped_extents == 0) break;
-    const auto* e = reinterpret_cast<const fiemap_extent*>(buffer.data() + sizeof(fiemap));
-    for (unsigned k = 0; k < m->fm_mapped_extents; ++k) {
-      if (e[k].fe_logical == run_end && e[k].fe_physical == run_physical + (run_end - run_start) && run_end > run_start) {
-        run_end += e[k].fe_length;
-      } else {
-        count();
-        run_start = e[k].fe_logical;
-        run_end = run_start + e[k].fe_length;
-        run_physical = e[k].fe_physical;
-      }
-    }
-    const fiemap_extent& last = e[m->fm_mapped_extents - 1];
-    at = last.fe_logical + last.fe_length;
-    if (last.fe_flags & FIEMAP_EXTENT_LAST) break;
   }
-  count();
   return static_cast<double>(huge) / static_cast<double>(bytes / kHuge);
+}
+
+std::vector<Extent> known_bad_blocks(int fd, std::string* unknown) {
+  const Pmem2Facts facts = pmem2_facts(fd);
+  *unknown = facts.bad_unknown;
+  std::vector<Extent> bad = facts.bad;
+  struct stat st;
+  if (::fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return bad;
+  const auto on_disk = bad_sectors(st.st_dev);
+  const auto extents = on_disk.empty() ? std::nullopt : file_extents(fd);
+  if (!on_disk.empty() && !extents) *unknown = "the file system does not say where the file lies";
+  if (!extents) return bad;
+  for (const DiskExtent& e : *extents)
+    for (const ByteRange& b : on_disk) {
+      const uint64_t from = std::max(e.physical, b.first), to = std::min(e.physical + e.length, b.end);
+      if (from >= to) continue;
+      const Pfn first((e.logical + from - e.physical) >> kBlockShift);
+      bad.push_back({first, blocks_for(e.logical + to - e.physical) - first.v});
+    }
+  return merged(std::move(bad));
 }
 
 }  // namespace pmfs

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "pmfs/region/region.h"
 
@@ -25,5 +26,9 @@ RegionSource look_at_source(const std::filesystem::path& path);
 
 // Of a region file: the share of it that the kernel can map by 2 MiB pages (0 to 1). fsdax only; -1: the file system does not say.
 double huge_share(const std::filesystem::path& file);
+
+// Of a region's file or device: the blocks that the kernel knows can't be read, in order. `unknown`: why that list may be
+// too short; empty: it is what the kernel knows.
+std::vector<Extent> known_bad_blocks(int fd, std::string* unknown);
 
 }  // namespace pmfs

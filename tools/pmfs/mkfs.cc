@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -45,10 +46,8 @@ Found look(const std::string& dir, const RegionSource& source) {
     return f;
   }
   f.granularity = Pmem2(fd.get(), data, kBlockSize, Pmem2::Need::kWhatItSays).granularity();
-  const Pmem2Facts facts = pmem2_facts(fd.get());
-  if (f.source.numa_node < 0) f.source.numa_node = facts.numa_node;
-  f.bad = facts.bad;
-  f.bad_unknown = facts.bad_unknown;
+  if (f.source.numa_node < 0) f.source.numa_node = pmem2_facts(fd.get()).numa_node;
+  f.bad = known_bad_blocks(fd.get(), &f.bad_unknown);
   if (source.kind == RegionKind::kFsdax) f.huge = huge_share(data);
   return f;
 }
@@ -108,7 +107,9 @@ void mkfs(const Context& c, Options& o) {
   f.device = o.data;
   const bool terminal = !c.json && ::isatty(STDERR_FILENO) != 0;
   if (terminal)
-    f.progress = [](uint64_t done, uint64_t of) {
+    f.progress = [last = uint64_t{101}](uint64_t done, uint64_t of) mutable {
+      const uint64_t now = 100 * done / of;
+      if (std::exchange(last, now) == now) return;
       fmt::print(stderr, "\rwriting the region: {} of {}{}", human_size(done * kBlockSize), human_size(of * kBlockSize),
                  done == of ? "\n" : "");
     };
