@@ -33,7 +33,7 @@ FileExtent MountedVolume::own_blocks(Inode& i, FileExtent e) {
   try {
     region_->make_zero(to);
     region_->hand_out(to);
-    region_->memcpy_nodrain(region_->address(to.first), region_->address(e.pfn), to.count * kBlockSize);
+    region_->copy(to.first, {e.pfn, to.count});
     region_->drain();
     PMFS_PAUSE_POINT("cow:copied");
     // Crash before: the shared blocks, the new ones free. After: the new ones, which hold the same.

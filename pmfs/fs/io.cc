@@ -35,7 +35,7 @@ size_t MountedVolume::read(Inode& i, std::span<std::byte> out, uint64_t offset, 
     if (!run.resolved()) continue;
     size_t n = std::min(left, run.count() * kBlockSize - in_page);
     if (run.kind() == BlockKind::kWritten || run.kind() == BlockKind::kShared)
-      std::memcpy(out.data() + done, region_->address(run.extent().pfn) + in_page, n);
+      region_->read(out.data() + done, run.extent().pfn, in_page, n);
     else
       std::memset(out.data() + done, 0, n);
     done += n;

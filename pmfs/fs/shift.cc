@@ -96,7 +96,7 @@ bool MountedVolume::evacuate(Inode& i, PageRange r, Wait wait, BlockEvent what, 
       try {
         region_->make_zero(to);
         region_->hand_out(to);
-        region_->memcpy_nodrain(region_->address(to.first), region_->address(m.pfn + done), to.count * kBlockSize);
+        region_->copy(to.first, {m.pfn + done, to.count});
         region_->drain();
         old = store_->replace_extent(i.ino, fresh);
       } catch (...) {

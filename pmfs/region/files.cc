@@ -60,7 +60,11 @@ void extend_file(int fd, const std::string& path, uint64_t from, uint64_t to, bo
   const std::vector<std::byte> zeros(kHugeBlocks << kBlockShift);
   for (uint64_t at = from; at < to;) {
     const uint64_t n = std::min(to - at, kHugeBlocks);
-    check(sys().write_at(fd, zeros.data(), n << kBlockShift, at << kBlockShift));
+    err = sys().write_at(fd, zeros.data(), n << kBlockShift, at << kBlockShift);
+    // Bad memory: block by block; those that are bad stay as they are, and nobody is given them.
+    for (uint64_t k = 0; err == EIO && k < n; ++k)
+      if (int e = sys().write_at(fd, zeros.data(), kBlockSize, (at + k) << kBlockShift); e != 0 && e != EIO) check(e);
+    if (err != EIO) check(err);
     at += n;
     if (progress) progress(at - from, to - from);
   }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "pmfs/base/error.h"
+#include "pmfs/base/survive.h"
 #include "pmfs/region/dax_region.h"
 #include "pmfs/region/files.h"
 #include "pmfs/region/label.h"
@@ -50,9 +51,23 @@ void create_devdax(const fs::path& link, const fs::path& device, uint64_t blocks
   fs::create_symlink(fs::absolute(device), link);
 }
 
+[[noreturn]] void unreadable(Pfn from, uint64_t bytes) {
+  fail(EIO, "region: blocks {}+{} can't be read: the memory has an uncorrectable error there", from.v, blocks_for(bytes));
+}
+
 uint64_t label_block(const fs::path& path) { return look_at_source(path).device_bytes / kBlockSize - 1; }
 
 }  // namespace
+
+void Region::read(void* dst, Pfn from, uint64_t in_block, size_t bytes) {
+  const std::byte* src = address(from) + in_block;
+  if (!survive_sigbus([&] { std::memcpy(dst, src, bytes); })) unreadable(from, in_block + bytes);
+}
+
+void Region::copy(Pfn to, Extent from) {
+  const size_t bytes = from.count << kBlockShift;
+  if (!survive_sigbus([&] { memcpy_nodrain(address(to), address(from.first), bytes); })) unreadable(from.first, bytes);
+}
 
 void create_region(const fs::path& path, const RegionPlan& plan) {
   switch (plan.kind) {

@@ -62,6 +62,11 @@ class Region {
   // The same of blocks that are free already, found at mount: no canary comes into them.
   virtual void zap_free(Extent e) = 0;
 
+  // Copies from the region: to other memory, or to another place of the region (not durable before drain()). Throws
+  // Error(EIO) naming the block if the memory does not give it back; part of `dst` may then be written.
+  void read(void* dst, Pfn from, uint64_t in_block, size_t bytes);
+  void copy(Pfn to, Extent from);
+
   // libpmem2's functions for this mapping.
   virtual void flush(const void* p, size_t bytes) = 0;
   virtual void drain() = 0;
