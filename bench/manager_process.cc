@@ -30,16 +30,17 @@ void serve(const std::filesystem::path& volume, const std::string& exclusion, st
   server.wait();
 }
 
-Child start(const std::filesystem::path& volume, uint64_t bytes, const std::string& exclusion,
+Child start(const std::filesystem::path& volume, uint64_t bytes, const std::string& exclusion, const std::filesystem::path& device,
             std::atomic<bool>& ready) {
-  format_volume(volume, {bytes / kBlockSize, false, false});
+  format_volume(volume, {bytes / kBlockSize, false, !device.empty(), device});
   return Child([&] { serve(volume, exclusion, ready); });
 }
 
 }  // namespace
 
-ManagerProcess::ManagerProcess(const std::filesystem::path& volume, uint64_t bytes, const std::string& exclusion)
-    : data_(volume / "data"), bytes_(bytes), child_(start(volume, bytes, exclusion, *ready_)) {
+ManagerProcess::ManagerProcess(const std::filesystem::path& volume, uint64_t bytes, const std::string& exclusion,
+                               const std::filesystem::path& device)
+    : data_(volume / "data"), bytes_(bytes), child_(start(volume, bytes, exclusion, device, *ready_)) {
   for (const auto t = Clock::now(); !ready_->load();) {
     if (seconds_since(t) > 30) throw std::runtime_error("the manager does not come up");
     if (kill(child_.pid(), 0) != 0) throw std::runtime_error("the manager is gone");

@@ -12,7 +12,8 @@ namespace pmfs::bench {
 // The destructor stops the manager; the volume's files are the caller's to remove.
 class ManagerProcess {
  public:
-  ManagerProcess(const std::filesystem::path& volume, uint64_t bytes, const std::string& exclusion = "range");
+  ManagerProcess(const std::filesystem::path& volume, uint64_t bytes, const std::string& exclusion = "range",
+                 const std::filesystem::path& device = {});
   ~ManagerProcess();
   pid_t pid() const { return child_.pid(); }
   // Waits until the blocks that were freed are zeroed again, as they are on a volume at rest. False after `limit`.

@@ -69,7 +69,9 @@ class TmpfsFile final : public TestFile {
     ::close(fd_);
   }
   std::byte* map(size_t length) override {
-    map_ = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
+    map_ = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED_VALIDATE | MAP_SYNC, fd_, 0);
+    if (map_ == MAP_FAILED && errno == EOPNOTSUPP)  // no DAX
+      map_ = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
     if (map_ == MAP_FAILED) sys_fail("mmap");
     length_ = length;
     return static_cast<std::byte*>(map_);
@@ -110,6 +112,8 @@ std::unique_ptr<TestFile> open_file(const Places& places, Side side, const std::
   if (side == Side::kPmfs) return std::make_unique<PmfsFile>(places.volume.string(), name);
   return std::make_unique<TmpfsFile>((places.tmpfs / name).string());
 }
+
+void persist_lines(const void* p, size_t bytes) { persist(p, bytes); }
 
 void remove_file(const Places& places, Side side, const std::string& name) {
   if (side == Side::kPmfs) {

@@ -33,6 +33,8 @@ class TestFile {
 
 // Opens (makes) a file of this name. To be called in the process that uses it: it becomes a client of the volume.
 std::unique_ptr<TestFile> open_file(const Places& places, Side side, const std::string& name);
+// pmfs::persist(): flushes the cache lines and drains. For memory of either side.
+void persist_lines(const void* p, size_t bytes);
 void remove_file(const Places& places, Side side, const std::string& name);
 
 }  // namespace pmfs::bench

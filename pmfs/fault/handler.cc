@@ -125,11 +125,14 @@ Mapping::Installed FaultHandler::show(Client& client, Mapping& m, BlockRun& run)
     const Mapping::Outcome done = m.show_zeros(run.extent().range());
     counters_.installed_pages.add(done.pages);
     client.installs.add(done.pages);
+    if (done.pages != 0) m.around.covered(run.extent().pgoff, done.pages, false);
     return done.result;
   }
   mark_direct(m, run);
   if (OwnerMap* owners = volume_.owners())
     owners->record(BlockEvent::kInstall, client.id, m.inode().ino, run.extent().pgoff, run.extent().blocks());
+  // The kernel maps the rest of the run without asking: what comes next is behind it.
+  m.around.covered(run.extent().pgoff, run.count(), false);
   return m.map_direct(run);
 }
 

@@ -183,6 +183,25 @@ TEST_CASE("acked: zeros of a hole are no block, and go when somebody stores ther
   p.m.check_clean();
 }
 
+TEST_CASE("acked: pages that are touched one after the other come many at a time", "[acked]") {
+  Pair t;
+  constexpr uint64_t kPages = 512;
+  t.b->ok("open g /g rwc");
+  t.b->ok("truncate g " + std::to_string(kPages * kBlockSize));
+  t.b->ok("map g n 0 " + std::to_string(kPages * kBlockSize));
+  const uint64_t before = t.m.server().faults().counters().faults.get();
+  for (uint64_t p = 0; p < kPages; ++p) t.b->ok("store n " + std::to_string(p * kBlockSize) + " 5");
+  const uint64_t faults = t.m.server().faults().counters().faults.get() - before;
+  CHECK(faults >= 1);
+  CHECK(faults <= kPages / 16);
+  // Jumps are not followed: what is touched here and there gets its own pages only.
+  t.b->ok("open h /h rwc");
+  t.b->ok("truncate h " + std::to_string(kPages * kBlockSize));
+  t.b->ok("map h o 0 " + std::to_string(kPages * kBlockSize));
+  for (uint64_t p = kPages - 100; p > 100; p -= 100) t.b->ok("store o " + std::to_string(p * kBlockSize) + " 5");
+  CHECK(t.m.volume().store().getattr(t.m.inode("/h")->ino).blocks <= 8);
+}
+
 TEST_CASE("acked: what is unmapped is let go of before the manager forgets it", "[acked]") {
   Pair p;
   CHECK(p.a->cmd("load m 8192") == "17");
