@@ -6,24 +6,34 @@
 #   guest_begin                             $work: a folder of this run, gone at its end
 #   guest_add FILE...                       a file, at the same path in the guest, with the shared libraries that it needs
 #   guest_finish REGION TIMEOUT COMMAND...  packs the initramfs
-#   guest_boot QEMU_ARGS...                 until it ends; $guest_status: the command's, or 125 with a text on stderr
+#   guest_boot QEMU_ARGS...                 until it ends; $guest_status: the command's, or 125 with a text on stderr. A function
+#                                           guest_meanwhile runs beside it and may call guest_cut, which ends it: status "cut"
 . "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
 vm=$root/tools/vm
 work=
 qemu=
-watchdog=
+beside=()  # processes that go with the guest
 
 guest_cleanup() {
   local status=$?
   trap - EXIT INT TERM
-  if [[ -n $watchdog ]]; then kill "$watchdog" 2>/dev/null || true; fi
+  guest_alone
   if [[ -n $qemu ]]; then
     kill -KILL "$qemu" 2>/dev/null || true
     wait "$qemu" 2>/dev/null || true
   fi
   if [[ -n $work ]]; then rm -rf -- "$work"; fi
   exit "$status"
+}
+
+guest_alone() {
+  local p
+  for p in "${beside[@]}"; do
+    kill "$p" 2>/dev/null || true
+    wait "$p" 2>/dev/null || true
+  done
+  beside=()
 }
 
 guest_begin() {
@@ -116,11 +126,13 @@ guest_finish() {  # REGION SECONDS COMMAND...
   cp -- "$vm/init" "$tree/init"
   mkdir -p "$tree"/{proc,sys,dev,tmp,etc,mnt,run,root,sbin,usr/bin,usr/sbin}
   : >"$tree/modules/order"
-  if [[ $region != tmpfs ]]; then
-    guest_modules libnvdimm nd_btt nd_pmem "${nd_driver:-nd_e820}" device_dax dax_pmem
-    guest_add "$(command -v mke2fs)"
+  if [[ $region == nvdimm ]]; then
+    guest_modules libnvdimm nd_btt nd_pmem nfit device_dax dax_pmem
+  elif [[ $region != tmpfs ]]; then
+    guest_modules libnvdimm nd_btt nd_pmem nd_e820 device_dax dax_pmem
   fi
-  if [[ $region == xfs ]]; then
+  guest_add "$(command -v mke2fs)"
+  if [[ $region == xfs || $region == nvdimm ]]; then
     guest_modules crc32c-intel libcrc32c xfs
     guest_add "$(command -v mkfs.xfs)" "$(command -v xfs_io)"
   fi
@@ -156,10 +168,15 @@ guest_watch() {
   done
 }
 
+guest_cut() {
+  : >"$work/cut"
+  kill -KILL "$qemu"
+}
+
 guest_boot() {
   : >"$work/console"
   : >"$work/channel"
-  rm -f -- "$work/why"
+  rm -f -- "$work/why" "$work/cut"
   # No wall clock between the instructions: the guest's time goes on with what it has computed (icount), so that a timeout in
   # it means the same on a busy host. With several processors they run side by side instead, and time is the host's.
   local time=(-accel tcg,thread=multi)
@@ -170,18 +187,22 @@ guest_boot() {
     -kernel "$kernel/boot/vmlinuz-$version" -initrd "$work/initramfs" "$@" </dev/null >"$work/qemu" 2>&1 &
   qemu=$!
   guest_watch &
-  watchdog=$!
+  beside+=($!)
+  if declare -F guest_meanwhile >/dev/null; then
+    guest_meanwhile &
+    beside+=($!)
+  fi
   local clean='s/\r$//'
   if [[ ! -t 1 ]]; then clean+=';s/\x1b\[[0-9;]*m//g'; fi
   tail -n +1 -s 0.2 -f --pid="$qemu" "$work/console" | sed -u "$clean"
   local status=0
   wait "$qemu" || status=$?
   qemu=
-  kill "$watchdog" 2>/dev/null || true
-  wait "$watchdog" 2>/dev/null || true
-  watchdog=
+  guest_alone
   guest_status=$(tr -d '\r' <"$work/channel" | sed -n 's/^exit //p' | tail -n 1)
-  if [[ -z $guest_status ]]; then
+  if [[ -z $guest_status && -e $work/cut ]]; then
+    guest_status=cut
+  elif [[ -z $guest_status ]]; then
     guest_status=125
     {
       if [[ -s $work/why ]]; then
