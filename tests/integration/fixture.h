@@ -18,11 +18,16 @@
 #include "tests/support/client_process.h"
 #include "tests/support/pte.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/test_volume.h"
 
 namespace pmfs::test {
 
 // Whether a volume here can be served gated; says why not.
 inline bool can_be_gated() {
+  if (volumes_on_dax()) {
+    WARN("skipped what is gated: the region is DAX");
+    return false;
+  }
   try {
     fault::probe_gated(UniqueFd(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC)).get());
   } catch (const Error& e) {
@@ -38,7 +43,7 @@ class Manager {
     options_.volume = dir_.path() / "vol";
     options_.trace = true;
     if (std::getenv("PMFS_TEST_ACKED") != nullptr) options_.force_acked = true;
-    format_volume(options_.volume, {blocks, true, false});
+    format_test_volume(options_.volume, blocks);
     start();
   }
   void start() {
@@ -85,7 +90,7 @@ class Manager {
   }
 
  private:
-  TempDir dir_;
+  TempDir dir_{volumes_parent()};
   server::ServerOptions options_;
   std::unique_ptr<server::Server> server_;
 };

@@ -15,6 +15,7 @@
 #include "tests/support/pte.h"
 #include "tests/support/raw_client.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/test_volume.h"
 
 namespace pmfs::test {
 
@@ -22,7 +23,7 @@ class Restart {
  public:
   using Args = std::vector<std::string>;
   explicit Restart(const Args& args = {}, uint64_t blocks = 16384) : path_((dir_.path() / "vol").string()) {
-    format_volume(path_, {blocks, true, false});
+    format_test_volume(path_, blocks);
     start(args);
   }
   void start(const Args& args = {}) {
@@ -85,7 +86,7 @@ class Restart {
   }
 
  private:
-  TempDir dir_;
+  TempDir dir_{volumes_parent()};
   const std::string path_;
   std::unique_ptr<ManagerProcess> manager_;
 };

@@ -1,4 +1,4 @@
-// A directory of its own for one test, on tmpfs, gone when the test ends.
+// A directory of its own for one test, on tmpfs unless another place is asked for, gone when the test ends.
 #pragma once
 
 #include <cstdlib>
@@ -11,8 +11,8 @@ namespace pmfs::test {
 
 class TempDir {
  public:
-  TempDir() {
-    std::string name = "/dev/shm/pmfs-test-XXXXXX";
+  TempDir(const std::string& parent = "/dev/shm") {
+    std::string name = parent + "/pmfs-test-XXXXXX";
     if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp " + name);
     path_ = name;
   }

@@ -62,6 +62,8 @@ int parse_options(int argc, char** argv, Options* o) {
       ->excludes("--volume")->check(CLI::ExistingDirectory);
   app.add_option("--dir", o->directory, "where our own volume is made: it decides what memory that is (tmpfs, or ext4 or xfs with DAX)")
       ->excludes("--volume")->excludes("--target")->check(CLI::ExistingDirectory)->capture_default_str();
+  app.add_option("--data", o->device, "devdax device for our own volume's data; what is on it is lost")
+      ->excludes("--volume")->excludes("--target")->check(CLI::ExistingFile);
   app.add_option("--exclusion", o->exclusion, "scheme for our own manager")->capture_default_str();
   app.add_option_function<uint64_t>("--seed", [&](const uint64_t& s) { o->seed = s; seeded = true; },
                                     "what the processes do (the scheduling stays the kernel's)");

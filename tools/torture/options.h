@@ -18,6 +18,7 @@ struct Options {
   std::string volume;  // a served one; empty: make our own
   std::string target;  // a directory of any file system
   std::string directory = "/dev/shm";  // where our own volume is made
+  std::string device;                  // devdax, for its data; or none
   std::string exclusion = "range";
   uint64_t seed = 0;
   double seconds = 60;

@@ -21,7 +21,6 @@ guest_cleanup() {
   guest_alone
   if [[ -n $qemu ]]; then
     kill -KILL "$qemu" 2>/dev/null || true
-    wait "$qemu" 2>/dev/null || true
   fi
   if [[ -n $work ]]; then rm -rf -- "$work"; fi
   exit "$status"
@@ -181,11 +180,13 @@ guest_boot() {
   # it means the same on a busy host. With several processors they run side by side instead, and time is the host's.
   local time=(-accel tcg,thread=multi)
   if ((smp == 1)); then time=(-accel tcg -icount "shift=${PMFS_VM_ICOUNT:-3},sleep=off"); fi
-  qemu-system-x86_64 -nodefaults -no-user-config -display none -nic none -no-reboot "${time[@]}" -cpu max -smp "$smp" \
+  setpriv --pdeathsig KILL qemu-system-x86_64 -nodefaults -no-user-config -display none -nic none -no-reboot \
+    "${time[@]}" -cpu max -smp "$smp" \
     -chardev "file,id=console,path=$work/console" -serial chardev:console \
     -chardev "file,id=channel,path=$work/channel" -serial chardev:channel \
     -kernel "$kernel/boot/vmlinuz-$version" -initrd "$work/initramfs" "$@" </dev/null >"$work/qemu" 2>&1 &
   qemu=$!
+  disown "$qemu"  # or the shell says "Killed" to our user
   guest_watch &
   beside+=($!)
   if declare -F guest_meanwhile >/dev/null; then
@@ -194,9 +195,8 @@ guest_boot() {
   fi
   local clean='s/\r$//'
   if [[ ! -t 1 ]]; then clean+=';s/\x1b\[[0-9;]*m//g'; fi
-  tail -n +1 -s 0.2 -f --pid="$qemu" "$work/console" | sed -u "$clean"
-  local status=0
-  wait "$qemu" || status=$?
+  tail -n +1 -s 0.2 -f --pid="$qemu" "$work/console" | sed -u "$clean" &
+  wait $!  # in the background, so that a signal finds us
   qemu=
   guest_alone
   guest_status=$(tr -d '\r' <"$work/channel" | sed -n 's/^exit //p' | tail -n 1)
@@ -210,7 +210,7 @@ guest_boot() {
       elif grep -q 'Kernel panic' "$work/console"; then
         echo "the guest's kernel panicked: $(grep -m 1 -o 'Kernel panic.*' "$work/console" | tr -d '\r')"
       else
-        echo "the guest ended without a word (qemu's status $status): $(tail -n 3 "$work/qemu")"
+        echo "the guest ended without a word: $(tail -n 3 "$work/qemu")"
       fi
       echo "its last tick: $(tr -d '\r' <"$work/channel" | grep '^tick' | tail -n 1 || true)"
     } >&2
