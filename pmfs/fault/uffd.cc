@@ -37,7 +37,13 @@ Uffd::Uffd(UniqueFd fd) : fd_(std::move(fd)) {
 size_t Uffd::read(uffd_msg* out, size_t max) {
   iovec v{out, max * sizeof *out};
   ssize_t n = ::preadv2(fd_.get(), &v, 1, -1, RWF_NOWAIT);
-  if (n < 0 && (errno == EOPNOTSUPP || errno == ESPIPE)) n = ::read(fd_.get(), out, max * sizeof *out);
+  if (n < 0 && (errno == EOPNOTSUPP || errno == ESPIPE)) {
+    // Before Linux 6.10: only O_NONBLOCK keeps it from sleeping. A client that clears it in between holds a pager up until
+    // its own next event.
+    int on = 1;
+    ::ioctl(fd_.get(), FIONBIO, &on);
+    n = ::read(fd_.get(), out, max * sizeof *out);
+  }
   return n > 0 ? static_cast<size_t>(n) / sizeof *out : 0;
 }
 

@@ -21,8 +21,8 @@ class Uffd {
   explicit Uffd(UniqueFd fd);
   int fd() const { return fd_.get(); }
 
-  // Reads at most `max` messages; 0 when there is none. Never blocks, even if the client, who shares the open
-  // file, has cleared O_NONBLOCK.
+  // Reads at most `max` messages; 0 when there is none. Does not block, even if the client, who shares the open
+  // file, has cleared O_NONBLOCK (before Linux 6.10: unless it does so at this very moment).
   size_t read(uffd_msg* out, size_t max);
 
   // 0 or an errno each; `va`, `bytes` page-aligned.
