@@ -118,7 +118,8 @@ class Rebuilder {
 
   void names(uint64_t n, const SavedInode& saved) {
     for (auto it = saved.names.begin(); it != saved.names.end();) {
-      transaction::run(m_.pop, [&] {
+      transaction::run(m_.pop, [&, from = it] {
+        it = from;  // it may run twice
         InodeMedia* i = table_.slot(n);
         snapshot_inode(i);
         for (size_t k = 0; k < kBatch && it != saved.names.end(); ++k, ++it)
@@ -129,7 +130,8 @@ class Rebuilder {
 
   void extents(uint64_t n, const SavedInode& saved) {
     for (auto it = saved.extents.begin(); it != saved.extents.end();) {
-      transaction::run(m_.pop, [&] {
+      transaction::run(m_.pop, [&, from = it] {
+        it = from;  // it may run twice
         InodeMedia* i = table_.slot(n);
         snapshot_inode(i);
         for (size_t k = 0; k < kBatch && it != saved.extents.end(); ++k, ++it) {

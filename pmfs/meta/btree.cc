@@ -20,8 +20,11 @@ void seal(const pool_base& pop, Node* n) {
 
 template <class E>
 void insert_at(const pool_base& pop, Node* n, E* array, size_t pos, const E& e) {
-  snapshot_header(n);
-  transaction::snapshot(array + pos, n->count + 1 - pos);
+  {
+    transaction::together both;
+    snapshot_header(n);
+    transaction::snapshot(array + pos, n->count + 1 - pos);
+  }
   std::memmove(array + pos + 1, array + pos, (n->count - pos) * sizeof(E));
   array[pos] = e;
   ++n->count;
@@ -30,9 +33,12 @@ void insert_at(const pool_base& pop, Node* n, E* array, size_t pos, const E& e) 
 
 template <class E>
 void erase_at(const pool_base& pop, Node* n, E* array, size_t first, size_t last) {
-  snapshot_header(n);
+  {
+    transaction::together both;
+    snapshot_header(n);
+    if (last < n->count) transaction::snapshot(array + first, n->count - first);
+  }
   if (last < n->count) {
-    transaction::snapshot(array + first, n->count - first);
     std::memmove(array + first, array + last, (n->count - last) * sizeof(E));
   }
   n->count = static_cast<uint16_t>(n->count - (last - first));
@@ -235,8 +241,11 @@ void BTree::replace(uint64_t key, const Record& r) {
     insert(r);
     return;
   }
-  snapshot_header(n);
-  transaction::snapshot(&n->records[i]);
+  {
+    transaction::together both;
+    snapshot_header(n);
+    transaction::snapshot(&n->records[i]);
+  }
   n->records[i] = r;
   seal(pop_, n);
 }

@@ -199,6 +199,20 @@ struct DeferredMedia {
 };
 static_assert(offsetof(DeferredMedia, entry) == 40);
 
+// --- undo log of a short transaction: short_log.h. Entries, each from a cache line on.
+struct ShortLogMedia {
+  static constexpr size_t kBytes = 16 << 10;
+  std::byte entries[kBytes];
+};
+struct ShortLogEntry {
+  uint64_t off;       // in the pool
+  uint64_t sequence;  // of the transaction
+  uint32_t bytes;
+  uint32_t checksum;  // CRC-32C of the others and the data, with a seed of the volume's
+  std::byte data[40];  // and more: what was at `off`
+};
+static_assert(sizeof(ShortLogEntry) == 64 && offsetof(ShortLogEntry, data) == 24);
+
 // --- reserve for freeing on a full pool, see ballast.h
 struct BallastMedia {
   static constexpr uint64_t kType = 9;
@@ -208,7 +222,8 @@ struct BallastMedia {
 static_assert(sizeof(BallastMedia) == kNodeBytes);
 struct LogMedia {
   static constexpr uint64_t kType = 10;
-  uint64_t snapshots[(224 << 10) / 8], intents[(24 << 10) / 8];
+  uint64_t snapshots[(208 << 10) / 8], intents[(24 << 10) / 8];
+  ShortLogMedia short_log;
 };
 static_assert(sizeof(LogMedia) == kLargeBytes);
 
@@ -239,9 +254,11 @@ struct Root {
   p<uint64_t> growing_to;  // blocks: the region's file may be so long, but its last blocks are not the volume's yet; or 0
   uint64_t checksum;       // of all from mount_epoch on; the superblock has its own
   uint64_t seals;          // sum of seal_weight() of all that has a checksum and is in use: tells an old version of an object
-  uint64_t reserved[75];
+  uint64_t commit_word;    // of the last short transaction that is over: ShortLog::word_of()
+  uint64_t reserved[74];
 };
 static_assert(sizeof(Root) == 1024 && offsetof(Root, mount_epoch) == 256 && offsetof(Root, inodes) == 272 &&
-              offsetof(Root, shared) == 368 && offsetof(Root, checksum) == 408 && offsetof(Root, seals) == 416);
+              offsetof(Root, shared) == 368 && offsetof(Root, checksum) == 408 && offsetof(Root, seals) == 416 &&
+              offsetof(Root, commit_word) == 424);
 
 }  // namespace pmfs::meta

@@ -1,6 +1,7 @@
 #include "pmfs/meta/pool.h"
 
 #include "pmfs/meta/hash.h"
+#include "pmfs/meta/short_log.h"
 
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -80,6 +81,7 @@ constexpr size_t kLeastObject = 64;
 
 struct Running {  // the transaction of this thread
   const pool_base* pop = nullptr;
+  ShortLog* log = nullptr;  // null: libpmemobj's own transaction
   size_t least = 0;  // how it is to allocate
   uint64_t page_class = 0, large_class = 0;
   bool root_changed = false;  // what is always sealed
@@ -205,14 +207,37 @@ uint64_t pool_base::allocated_bytes() const {
   return n;
 }
 
-void transaction::begin(pool_base& pop, const logs& l) {
+bool transaction::begin_short(pool_base& pop) {
+  if (!pop.short_log_) return false;
+  start(pop, pop.short_log_.get());
+  t_running.log->begin();
+  return true;
+}
+
+bool transaction::commit_short() { return t_running.log->commit(); }
+void transaction::abort_short() { t_running.log->abort(); }
+
+transaction::together::together() {
+  if (t_running.log != nullptr) t_running.log->hold_fence();
+}
+transaction::together::~together() {
+  if (t_running.log != nullptr) t_running.log->fence();
+}
+
+void transaction::start(pool_base& pop, ShortLog* log) {
   t_running.pop = &pop;
-  t_running.least = l.min_allocation;
+  t_running.log = log;
+  t_running.least = 0;
   t_running.page_class = pop.page_class_;
   t_running.large_class = pop.large_class_;
   t_running.root_changed = false;
   t_running.seals = 0;
   t_running.to_seal.clear();
+}
+
+void transaction::begin(pool_base& pop, const logs& l) {
+  start(pop, nullptr);
+  t_running.least = l.min_allocation;
   int err = pmemobj_tx_begin(pop.handle(), nullptr, TX_PARAM_NONE);
   if (err == 0 && l.snapshots != nullptr) {
     err = pmemobj_tx_xlog_append_buffer(TX_LOG_TYPE_SNAPSHOT, l.snapshots, l.snapshots_bytes,
@@ -241,7 +266,7 @@ void transaction::resealed(uint64_t off, uint32_t was, uint32_t is) {
 void transaction::seal() {
   for (const auto& [object, seal] : t_running.to_seal) seal(*t_running.pop, object);
   if (t_running.seals != 0) {
-    add_range(t_running.pop->seals_, sizeof(uint64_t));
+    if (!t_running.root_changed) log(t_running.pop->seals_, sizeof(uint64_t));
     *t_running.pop->seals_ += t_running.seals;
   }
   if (t_running.root_changed) t_running.pop->always_.seal(*t_running.pop, t_running.pop->always_.base);
@@ -258,31 +283,41 @@ void transaction::abort() {
   pmemobj_tx_end();
 }
 
+void transaction::log(const void* p, size_t bytes) {
+  if (t_running.log != nullptr) return t_running.log->add(p, bytes);
+  int err = pmemobj_tx_xadd_range_direct(p, bytes, POBJ_XADD_NO_ABORT);
+  if (err != 0) fail_tx(err);
+}
+
 void transaction::add_range(const void* p, size_t bytes) {
   const pool_base::Sealed& always = t_running.pop->always_;
   const auto* at = static_cast<const std::byte*>(p);
   if (at < always.base + always.bytes && at + bytes > always.base) {
     if (!t_running.root_changed) {
-      int err = pmemobj_tx_xadd_range_direct(always.base, always.bytes, POBJ_XADD_NO_ABORT);
-      if (err != 0) fail_tx(err);
+      log(always.base, always.bytes);
       t_running.root_changed = true;
     }
     if (at >= always.base && at + bytes <= always.base + always.bytes) return;
   }
-  int err = pmemobj_tx_xadd_range_direct(p, bytes, POBJ_XADD_NO_ABORT);
-  if (err != 0) fail_tx(err);
+  log(p, bytes);
 }
 
 uint64_t allocate(size_t bytes, uint64_t type) {
   uint64_t flags = POBJ_XALLOC_ZERO | POBJ_XALLOC_NO_ABORT;
   if (bytes == kPageBytes) flags |= POBJ_CLASS_ID(t_running.page_class);
   if (bytes == kLargeBytes) flags |= POBJ_CLASS_ID(t_running.large_class);
+  if (t_running.log != nullptr) {
+    const uint64_t off = t_running.log->allocate(bytes, type, flags & ~uint64_t{POBJ_XALLOC_NO_ABORT});
+    if (off == 0) throw PoolFull();
+    return off;
+  }
   PMEMoid oid = pmemobj_tx_xalloc(std::max(bytes, t_running.least), type, flags);
   if (oid.off == 0) fail_tx(errno);
   return oid.off;
 }
 
 void release(pool_base& pop, uint64_t off) {
+  if (t_running.log != nullptr) return t_running.log->release(pop.oid(off));
   int err = pmemobj_tx_xfree(pop.oid(off), POBJ_XFREE_NO_ABORT);
   if (err != 0) fail_tx(err);
 }

@@ -26,6 +26,8 @@ class PoolFull : public Error {
   PoolFull() : Error(ENOSPC, "the metadata pool is full: remove files, or make the volume with a larger one") {}
 };
 
+class ShortLog;
+
 // Objects of these sizes have allocation classes of their own.
 inline constexpr size_t kPageBytes = 4096, kLargeBytes = 248 << 10;
 
@@ -49,6 +51,7 @@ class pool_base {
         looks_(std::move(o.looks_)),
         always_(o.always_),
         seals_(o.seals_),
+        short_log_(std::move(o.short_log_)),
         last_(o.last_),
         id_(o.id_),
         page_class_(o.page_class_),
@@ -82,11 +85,13 @@ class pool_base {
   }
 
   // A range that a transaction snapshots as a whole when it first changes some of it, and seals (a checksum) before it
-  // commits.
+  // commits. The sum of all seals is in it.
   using Sealer = void (*)(const pool_base&, void*);
   void seal_always(void* p, size_t bytes, Sealer s) { always_ = {static_cast<std::byte*>(p), bytes, s}; }
   // Where the sum of all seals is: a transaction that made some anew adds the difference before it commits.
   void sum_seals(uint64_t* at) { seals_ = at; }
+  // Transactions are short ones from here on, if they fit.
+  void use_short_log(std::shared_ptr<ShortLog> l) { short_log_ = std::move(l); }
   uint64_t allocated_bytes() const;  // by libpmemobj's own statistics
 
  private:
@@ -104,6 +109,7 @@ class pool_base {
   std::unique_ptr<std::atomic<uint64_t>[], void (*)(void*)> looks_;
   Sealed always_;
   uint64_t* seals_ = nullptr;
+  std::shared_ptr<ShortLog> short_log_;
   uint64_t last_;  // no object begins behind it
   uint64_t id_ = 0;
   unsigned page_class_ = 0, large_class_ = 0;  // 0: the library's own
@@ -112,6 +118,8 @@ class pool_base {
 // Gives the zero parts of a closed pool's file back to its file system: space is used as it is touched then,
 // and a file system that runs full is SIGBUS for whoever touches more.
 void punch_zeros(const std::filesystem::path& path);
+
+struct LogFull {};  // of a short transaction; not an Error: nobody but run() is to catch it
 
 // Memory of the pool, lent to one transaction so that it allocates none for its logs.
 struct lent_logs {
@@ -126,9 +134,11 @@ class transaction {
   using logs = lent_logs;
 
   // Runs `f` in a transaction: all of its stores to snapshotted ranges and its allocations are durable when
-  // run() returns; none of them is there if `f` throws (passed on) or the power fails before.
+  // run() returns; none of them is there if `f` throws (passed on) or the power fails before. One that is too long for
+  // the short log, or needs more memory than there is, is undone and run again, as one of libpmemobj's.
   template <class F>
   static void run(pool_base& pop, F&& f, const logs& l = {}) {
+    if (l.snapshots == nullptr && run_short(pop, f)) return;
     begin(pop, l);
     try {
       f();
@@ -146,6 +156,14 @@ class transaction {
     static_assert(std::is_trivially_copyable_v<T>);
     add_range(addr, n * sizeof(T));
   }
+  // Snapshots taken while one lives are durable, with one fence, when it goes; until then no store to what they cover.
+  class together {
+   public:
+    together();
+    ~together();
+    together(const together&) = delete;
+    together& operator=(const together&) = delete;
+  };
   // Has `s` run on `object` when all of the transaction's stores are done, if it gets so far. What `s` stores to must
   // have been snapshotted, and must not be freed by the transaction. Repeats are cheap.
   static void seal_later(void* object, pool_base::Sealer s);
@@ -153,11 +171,32 @@ class transaction {
   static void resealed(uint64_t off, uint32_t was, uint32_t is);
 
  private:
+  template <class F>
+  static bool run_short(pool_base& pop, F&& f) {
+    if (!begin_short(pop)) return false;
+    try {
+      f();
+      seal();
+      if (commit_short()) return true;
+    } catch (const LogFull&) {
+    } catch (const PoolFull&) {
+    } catch (...) {
+      abort_short();
+      throw;
+    }
+    abort_short();
+    return false;
+  }
+  static void start(pool_base& pop, ShortLog* log);
+  static bool begin_short(pool_base& pop);
+  static bool commit_short();
+  static void abort_short();
   static void begin(pool_base& pop, const logs& l);
   static void seal();
   static void commit();
   static void abort();
   static void add_range(const void* p, size_t bytes);
+  static void log(const void* p, size_t bytes);
 };
 
 // A persistent scalar that snapshots itself when assigned to in a transaction.

@@ -11,6 +11,7 @@
 #include "pmfs/meta/checksum.h"
 #include "pmfs/meta/hash.h"
 #include "pmfs/meta/inode_table.h"
+#include "pmfs/meta/short_log.h"
 
 namespace pmfs::meta {
 namespace {
@@ -41,11 +42,28 @@ SuperblockMedia make_superblock(const Geometry& g, uint64_t pool_bytes, uint32_t
 
 void seal_root(Media& m) {
   m.pop.sum_seals(&m.root->seals);
-  m.pop.seal_always(&m.root->mount_epoch, offsetof(Root, seals) - offsetof(Root, mount_epoch),
+  m.pop.seal_always(&m.root->mount_epoch, offsetof(Root, commit_word) - offsetof(Root, mount_epoch),
                     [](const pool_base&, void* p) {
                       auto* root = reinterpret_cast<Root*>(static_cast<std::byte*>(p) - offsetof(Root, mount_epoch));
                       root->checksum = checksum_of(*root);
                     });
+}
+
+bool inside(uint64_t off, uint64_t bytes, uint64_t file_bytes) {
+  return off != 0 && off < file_bytes && bytes <= file_bytes - off;
+}
+
+// What the last manager was in the middle of when it ended is undone. Root and superblock may be part of that, so nothing of
+// them has been checked but what no transaction changes.
+std::shared_ptr<ShortLog> recover_short_log(const std::string& path, const pool_base& pop, Root* root, uint64_t file_bytes) {
+  if (root->sb.magic != kMagic || root->sb.version != kFormatVersion) return nullptr;  // validate() says more
+  if (!inside(root->logs.off, sizeof(LogMedia), file_bytes))
+    fail(EUCLEAN, "{}: the root object is damaged: its logs are not in the pool; see pmfs fsck", path);
+  auto* base = reinterpret_cast<std::byte*>(root) - pop.pptr(root).off;
+  auto log = std::make_shared<ShortLog>(pop.handle(), base, file_bytes, &pop.direct(root->logs)->short_log,
+                                        &root->commit_word, static_cast<uint32_t>(root->sb.hash_key[0]));
+  log->recover();
+  return log;
 }
 
 void validate(const std::string& path, const pool_base& pop, const Root* root, uint64_t file_bytes) {
@@ -57,10 +75,10 @@ void validate(const std::string& path, const pool_base& pop, const Root* root, u
   if (uint32_t sum = superblock_checksum(sb); sum != sb.checksum) {
     fail(EUCLEAN, "{}: the superblock is damaged (checksum {:#010x}, not {:#010x})", path, sb.checksum, sum);
   }
-  if (sb.version == 1 || sb.version == 2) {
+  if (sb.version >= 1 && sb.version < kFormatVersion) {
     fail(ENOTSUP,
-         "{}: the volume has format version {}, which was never released and has no checksums: copy its files out with "
-         "the pmfs that made it, then make it anew with pmfs mkfs --force",
+         "{}: the volume has format version {}, which was never released: copy its files out with the pmfs that made it, then "
+         "make it anew with pmfs mkfs --force",
          path, sb.version);
   }
   if (sb.version > kFormatVersion || sb.version == 0) {
@@ -75,13 +93,12 @@ void validate(const std::string& path, const pool_base& pop, const Root* root, u
     fail(ENOTSUP, "{}: the volume has features {:#x} that this pmfs may not write to: use a newer one", path, unknown);
   }
   // A sum that is right over values that are not: somebody's own tool. Still no reason to crash.
-  auto inside = [&](uint64_t off, uint64_t bytes) { return off != 0 && off < file_bytes && bytes <= file_bytes - off; };
   bool sane = sb.pool_bytes == file_bytes && sb.root_bytes == sizeof(Root) && sb.group_blocks == kGroupBlocks &&
               sb.blocks > 0 && sb.blocks <= kMaxBlocks && sb.hash_bits > 0 && sb.hash_bits <= kHashBits &&
               root->group_count == (sb.blocks + kGroupBlocks - 1) / kGroupBlocks &&
-              inside(root->groups.off, root->group_count * sizeof(GroupMedia)) &&
-              inside(root->inodes.top.off, sizeof(InodePage)) && root->inodes.next <= kMaxInodes &&
-              inside(root->logs.off, sizeof(LogMedia)) && root->clean <= 1;
+              inside(root->groups.off, root->group_count * sizeof(GroupMedia), file_bytes) &&
+              inside(root->inodes.top.off, sizeof(InodePage), file_bytes) && root->inodes.next <= kMaxInodes &&
+              inside(root->logs.off, sizeof(LogMedia), file_bytes) && root->clean <= 1;
   if (checksum_of(*root) != root->checksum)
     fail(EUCLEAN, "{}: the root object is damaged (its checksum does not match); see pmfs fsck", path);
   if (!sane || pop.root_size() < sizeof(Root)) fail(EUCLEAN, "{}: the superblock or the root object is damaged", path);
@@ -128,6 +145,7 @@ std::array<uint8_t, 16> format_pool(const std::filesystem::path& path, const Geo
       root->group_count = (g.blocks + kGroupBlocks - 1) / kGroupBlocks;
       root->groups = make_persistent<GroupTable>(root->group_count * sizeof(GroupMedia));
       root->logs = make_persistent<LogMedia>();
+      root->commit_word = ShortLog::word_of(0);
       root->deferred_next_id = 1;
       root->clean = 1;
       Ballast(m).make();
@@ -157,8 +175,10 @@ Media open_pool(const std::filesystem::path& path) {
   if (pop.root_size() < sizeof(Root)) fail(EUCLEAN, "{}: mkfs did not finish: the pool has no root", path.string());
   Root* root = static_cast<Root*>(pop.root(sizeof(Root)));
   if (root == nullptr) fail(EUCLEAN, "{}: the pool's root can't be read: {}", path.string(), pmemobj_errormsg());
+  auto log = recover_short_log(path.string(), pop, root, bytes);
   validate(path.string(), pop, root, bytes);
   Media m{std::move(pop), root};
+  m.pop.use_short_log(std::move(log));
   seal_root(m);
   return m;
 }

@@ -36,9 +36,9 @@ std::string name(uint64_t i) { return "entry-" + std::to_string(i); }
 
 TEST_CASE("in a directory of 10^6 entries a lookup visits a few nodes; listings are stable") {
   BigDirectory d;
-  for (uint64_t i = 0; i < kEntries;) {
+  for (uint64_t from = 0; from < kEntries; from += 1000) {
     d.change([&] {
-      for (uint64_t end = i + 1000; i < end; ++i) d.index().insert(name(i), kRootIno);
+      for (uint64_t i = from; i < from + 1000; ++i) d.index().insert(name(i), kRootIno);
     });
   }
   std::mt19937_64 rng(5);
@@ -73,8 +73,8 @@ TEST_CASE("in a directory of 10^6 entries a lookup visits a few nodes; listings 
       more = ++part == 20000;
       return !more;
     });
-    d.change([&] {
-      for (int k = 0; k < 500; ++k, ++churn) {
+    d.change([&, from = churn] {  // may run twice
+      for (churn = from; churn < from + 500; ++churn) {
         if (auto e = d.index().find(name(churn * 3 % kEntries))) d.index().erase(*e);  // multiples of 3 come and go
         d.index().insert("new-" + std::to_string(churn), kRootIno);
         if (churn % 5 == 0) d.index().insert(name(churn * 3 % kEntries), kRootIno);

@@ -178,8 +178,8 @@ TEST_CASE("a flipped bit anywhere in the superblock is found") {
   CHECK(open_error(p) == 0);
 }
 
-TEST_CASE("versions 1 and 2, which were never released, are refused") {
-  const uint32_t version = GENERATE(1u, 2u);
+TEST_CASE("versions 1 to 3, which were never released, are refused") {
+  const uint32_t version = GENERATE(1u, 2u, 3u);
   TempDir d;
   auto p = d / "meta";
   Store::format(p, {1000, 1, false});

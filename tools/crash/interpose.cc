@@ -223,6 +223,14 @@ int pmemobj_tx_xadd_range_direct(const void* p, size_t bytes, uint64_t flags) {
   return real(p, bytes, flags);
 }
 
+// The same of the short log (pmfs/meta/short_log.h), which alone copies by this function.
+void* pmemobj_memcpy(PMEMobjpool* pop, void* to, const void* from, size_t bytes, unsigned flags) {
+  using Fn = void* (*)(PMEMobjpool*, void*, const void*, size_t, unsigned);
+  static Fn real = reinterpret_cast<Fn>(::dlsym(RTLD_NEXT, "pmemobj_memcpy"));
+  if (recording() && g_recorder->sabotage() == Sabotage::kSnapshot && ++g_snapshots % 7 == 0) return to;
+  return real(pop, to, from, bytes, flags);
+}
+
 // libpmemobj asks libndctl for bad blocks at every open: three milliseconds of reading configuration files, on a
 // tmpfs in vain.
 struct ndctl_ctx;
