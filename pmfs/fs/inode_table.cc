@@ -1,19 +1,22 @@
 #include "pmfs/fs/inode_table.h"
 
+#include "pmfs/base/pause.h"
+
 namespace pmfs {
 
 std::shared_ptr<Inode> InodeTable::get(Ino ino) {
   uint64_t key = to_u64(ino);
   {
     MutexLock l(mutex_);
-    while (slots_[key].busy) changed_.Wait(mutex_);
-    Slot& s = slots_[key];
-    if (s.inode) {
-      ++s.refs;
-      return s.inode;
+    Slot* s;
+    while ((s = &slots_[key])->busy) changed_.Wait(mutex_);
+    if (s->inode) {
+      ++s->refs;
+      return s->inode;
     }
-    s.busy = true;
+    s->busy = true;
   }
+  PMFS_PAUSE_POINT("inode:making");
   std::shared_ptr<Inode> made;
   try {
     made = make_(ino);
@@ -48,6 +51,11 @@ void InodeTable::put(Inode& inode) {
   MutexLock l(mutex_);
   slots_.erase(key);
   changed_.SignalAll();
+}
+
+bool InodeTable::unused(Ino ino) {
+  MutexLock l(mutex_);
+  return !slots_.contains(to_u64(ino));
 }
 
 std::shared_ptr<Inode> InodeTable::peek(Ino ino) {

@@ -24,6 +24,9 @@ class InodeTable {
   std::shared_ptr<Inode> get(Ino ino);
   void ref(Inode& inode);  // one more reference; the caller has one
   void put(Inode& inode);
+  // Nobody has it, nor is it being made or evicted. Asked with the meta mutex held alone, it stays true as far as who holds
+  // that can tell: whoever comes looks at the inode in the store (`make`) after he has a slot here.
+  bool unused(Ino ino);
   // The object if it is in use, without a reference.
   std::shared_ptr<Inode> peek(Ino ino);
   std::vector<std::shared_ptr<Inode>> all();

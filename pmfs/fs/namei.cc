@@ -173,16 +173,16 @@ void MountedVolume::rmdir(std::string_view path, const Credentials& who) {
 }
 
 void MountedVolume::rmdir(Ino dir, std::string_view name, const Credentials& who) {
-  unlinked(store_->rmdir(dir, name, who));
+  remove_name([&](const meta::Claim& c) { return store_->rmdir(dir, name, who, c); });
 }
 
 void MountedVolume::unlink(Ino dir, std::string_view name, const Credentials& who) {
-  unlinked(store_->unlink(dir, name, who));
+  remove_name([&](const meta::Claim& c) { return store_->unlink(dir, name, who, c); });
 }
 
 void MountedVolume::rename(Ino from_dir, std::string_view from, Ino to_dir, std::string_view to, uint32_t flags,
                            const Credentials& who) {
-  if (auto replaced = store_->rename(from_dir, from, to_dir, to, flags, who)) unlinked(*replaced);
+  remove_name([&](const meta::Claim& c) { return store_->rename(from_dir, from, to_dir, to, flags, who, c); });
 }
 
 void MountedVolume::unlink(std::string_view path, const Credentials& who) {
@@ -199,10 +199,24 @@ void MountedVolume::rename(std::string_view from, std::string_view to, uint32_t 
   rename(f.dir, f.name, t.dir, t.name, flags, who);
 }
 
+// What takes a name away, and with the last one the inode, if nobody has it. In the grace period somebody may come for what
+// nobody has. Pins are looked at as references are: who pins looks the name up once more.
+template <class F>
+void MountedVolume::remove_name(F&& f) {
+  const std::optional<meta::Unlinked> u = f([this](Ino ino, uint32_t mode) {
+    if (in_grace_.load()) return false;
+    if (S_ISREG(mode)) return inodes_.unused(ino);
+    MutexLock l(pins_mutex_);
+    return !pins_.contains(to_u64(ino));
+  });
+  if (!u || !u->last_link) return;
+  if (!u->freed) return unlinked(*u);
+  freed();
+}
+
 // The last link is gone: whoever has the file open or mapped keeps it; the last put() removes it (evict looks at
 // the link count). Taking and giving back a reference makes that happen at once where nobody has it.
 void MountedVolume::unlinked(const meta::Unlinked& u) {
-  if (!u.last_link) return;
   if (!S_ISREG(u.mode)) {
     {
       MutexLock l(pins_mutex_);

@@ -220,6 +220,8 @@ class MountedVolume {
   void keep_bad_blocks();
   void remove_orphans();
   void evict(Inode& i);
+  template <class F>
+  void remove_name(F&& f);
   void unlinked(const meta::Unlinked& u);
   struct Stuck {  // blocks that left their file; id: their record on the deferred-free list
     uint64_t id = 0;

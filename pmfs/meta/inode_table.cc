@@ -72,6 +72,13 @@ InodeMedia* InodeTable::get(Ino ino) const {
   return i;
 }
 
+void InodeTable::snapshot_next() {
+  InodeTableMedia& t = m_.root->inodes;
+  transaction::snapshot(&t);
+  if (t.free == 0) return;
+  if (InodeMedia* i = known(t.free)) snapshot_all(i);
+}
+
 Ino InodeTable::allocate(uint32_t mode, uint32_t uid, uint32_t gid) {
   InodeTableMedia& t = m_.root->inodes;
   uint64_t n = t.free;

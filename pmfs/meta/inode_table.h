@@ -23,6 +23,8 @@ class InodeTable {
   persistent_ptr<InodePage>* leaf_entry(uint64_t n) const;  // the pointer to n's chunk; nullptr: no page for it
   Ino allocate(uint32_t mode, uint32_t uid, uint32_t gid);  // nlink 0, snapshotted
   void free(Ino ino);
+  // What allocate() and free() are going to store to, besides the inode that is freed.
+  void snapshot_next();
   uint64_t next() const { return m_.root->inodes.next; }
 
   void make_slot(uint64_t n);  // the pages that inode n is in; its chunk is zero if it is new

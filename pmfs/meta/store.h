@@ -10,6 +10,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -22,7 +23,7 @@
 
 namespace pmfs::meta {
 
-inline constexpr uint32_t kFormatVersion = 3;  // 1 and 2 were never released and are refused
+inline constexpr uint32_t kFormatVersion = 4;  // 1 to 3 were never released and are refused
 inline constexpr size_t kMaxName = 255;        // bytes
 inline constexpr size_t kMaxSymlink = 4095;    // bytes
 inline constexpr uint32_t kMaxLinks = 0x7fffffff;
@@ -87,7 +88,12 @@ struct Unlinked {
   Ino ino{};
   bool last_link = false;  // nlink fell to 0: the inode is on the orphan list now
   uint32_t mode = 0;       // what it was: its number may be another file's by the time it is looked at
+  bool freed = false;      // nor that: its number is free
 };
+// Asked for an inode that is about to lose its last name and has nothing that must be removed step by step, with the meta
+// mutex held: does nobody have it, nor will before the call returns? Then it is freed with the name, in one transaction.
+// Must not wait; may take locks of higher rank than kMeta. Null: no.
+using Claim = std::function<bool(Ino, uint32_t mode)>;
 
 struct Space {
   uint64_t blocks_total = 0, blocks_used = 0, blocks_deferred = 0, blocks_reserved = 0, blocks_free = 0;
@@ -143,14 +149,14 @@ class Store {
   virtual std::string readlink(Ino ino) = 0;  // EINVAL: not a symbolic link
   // One more name. EPERM: a directory; EMLINK; ENOENT: `ino` has lost its last name; EEXIST.
   virtual void link(Ino ino, Ino dir, std::string_view name, const Credentials& who) = 0;
-  virtual Unlinked unlink(Ino dir, std::string_view name, const Credentials& who) = 0;  // EISDIR
+  virtual Unlinked unlink(Ino dir, std::string_view name, const Credentials& who, const Claim& claim = {}) = 0;  // EISDIR
   // ENOTEMPTY. The directory is an orphan then, as a file is, until free_inode(): front ends may still know it.
-  virtual Unlinked rmdir(Ino dir, std::string_view name, const Credentials& who) = 0;
+  virtual Unlinked rmdir(Ino dir, std::string_view name, const Credentials& who, const Claim& claim = {}) = 0;
   // POSIX rename, atomic; `replaced` is the file or directory that was there. EINVAL: a directory into
   // itself; EISDIR, ENOTDIR, ENOTEMPTY, EMLINK. kRenameNoReplace: EEXIST if there is something. kRenameExchange: both
   // names stay and change places, whatever they are.
   virtual std::optional<Unlinked> rename(Ino sdir, std::string_view sname, Ino ddir, std::string_view dname,
-                                         uint32_t flags, const Credentials& who) = 0;
+                                         uint32_t flags, const Credentials& who, const Claim& claim = {}) = 0;
   // The same by the superuser, but for the owner of what is made.
   Ino create(Ino dir, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid) {
     return create(dir, name, mode, Credentials{uid, gid});

@@ -133,15 +133,20 @@ void StoreImpl::free_inode(Ino ino) {
     // attributes than one transaction should free, it is an orphan with fewer of them.
     run(Kind::kNeeded, [&] {
       snapshot_inode(i);
-      xattrs.free_some();
-      if (!last) return;
-      if (i->target) delete_persistent(m_.pop, i->target);
-      quotas_.charge(i, 0, -1);
+      if (!last) return xattrs.free_some();
       inodes_.drop_orphan(ino);
-      inodes_.free(ino);
+      free_now(ino, i);
     });
     if (last) return;
   }
+}
+
+// Snapshotted; without names, blocks and a place on the orphan list, and with few attributes.
+void StoreImpl::free_now(Ino ino, InodeMedia* i) {
+  Xattrs(m_, i).free_some();
+  if (i->target) delete_persistent(m_.pop, i->target);
+  quotas_.charge(i, 0, -1);
+  inodes_.free(ino);
 }
 
 }  // namespace pmfs::meta

@@ -30,10 +30,10 @@ class StoreImpl final : public Store {
   Ino symlink(Ino dir, std::string_view name, std::string_view target, const Credentials& who) override;
   std::string readlink(Ino ino) override;
   void link(Ino ino, Ino dir, std::string_view name, const Credentials& who) override;
-  Unlinked unlink(Ino dir, std::string_view name, const Credentials& who) override;
-  Unlinked rmdir(Ino dir, std::string_view name, const Credentials& who) override;
+  Unlinked unlink(Ino dir, std::string_view name, const Credentials& who, const Claim& claim) override;
+  Unlinked rmdir(Ino dir, std::string_view name, const Credentials& who, const Claim& claim) override;
   std::optional<Unlinked> rename(Ino sdir, std::string_view sname, Ino ddir, std::string_view dname, uint32_t flags,
-                                 const Credentials& who) override;
+                                 const Credentials& who, const Claim& claim) override;
   std::vector<DirEntry> list(Ino dir, uint64_t cookie, size_t max) override;
   Ino parent(Ino dir) override;
 
@@ -109,9 +109,11 @@ class StoreImpl final : public Store {
   InodeMedia* directory(Ino ino) const REQUIRES_SHARED(meta_mu_);  // ENOENT, ENOTDIR
   InodeMedia* file(Ino ino) const REQUIRES_SHARED(meta_mu_);       // ENOENT, EISDIR; EINVAL: a symbolic link
   Ino make(Ino dir, std::string_view name, uint32_t mode, const Credentials& who, std::string_view target = {});
-  Unlinked remove(Ino dir, std::string_view name, bool want_dir, const Credentials& who);
+  Unlinked remove(Ino dir, std::string_view name, bool want_dir, const Credentials& who, const Claim& claim);
+  bool goes_at_once(Ino ino, InodeMedia* i, const Claim& claim) REQUIRES(meta_mu_);
   void check_not_above(Ino ino, Ino dir, std::string_view name) const REQUIRES_SHARED(meta_mu_);
-  void drop_name(InodeMedia* parent, Ino ino, InodeMedia* i);  // in a transaction
+  void drop_name(InodeMedia* parent, Ino ino, InodeMedia* i, bool free);  // in a transaction
+  void free_now(Ino ino, InodeMedia* i);                                  // in a transaction
   void set_flag(Ino ino, PageRange r, bool unwritten, std::optional<uint64_t> new_size);
 
   Quota usage(QuotaKind kind, uint32_t id) const REQUIRES_SHARED(meta_mu_);

@@ -7,6 +7,7 @@
 #include "pmfs/meta/hash.h"
 #include "pmfs/meta/names.h"
 #include "pmfs/meta/store_impl.h"
+#include "pmfs/meta/xattrs.h"
 
 namespace pmfs::meta {
 
@@ -57,6 +58,11 @@ Ino StoreImpl::make(Ino dir, std::string_view name, uint32_t mode, const Credent
   Ino ino{};
   // Crash before: no trace. After: the name, the inode (with its target), and the parent's count and times.
   run(Kind::kGrow, [&] {
+    {
+      transaction::together all;
+      inodes_.snapshot_next();
+      snapshot_hot(parent);
+    }
     ino = inodes_.allocate(mode, who.uid, gid);
     InodeMedia* i = inodes_.get(ino);
     i->nlink = S_ISDIR(mode) ? 2 : 1;
@@ -74,7 +80,6 @@ Ino StoreImpl::make(Ino dir, std::string_view name, uint32_t mode, const Credent
       i->size = target.size();
       i->target_checksum = crc32c(target.data(), target.size());
     }
-    snapshot_hot(parent);
     d.insert(name, ino);
     if (S_ISDIR(mode)) ++parent->nlink;
     touch(parent, i->btime_ns);
@@ -133,9 +138,15 @@ void StoreImpl::link(Ino ino, Ino dir, std::string_view name, const Credentials&
   });
 }
 
-// The name of `i` in `parent` is gone: one link less.
-void StoreImpl::drop_name(InodeMedia* parent, Ino ino, InodeMedia* i) {
-  snapshot_hot(i);
+// It is about to lose a name: whether that is its last, and it can be freed with it.
+bool StoreImpl::goes_at_once(Ino ino, InodeMedia* i, const Claim& claim) {
+  const bool bare = !i->map.root && i->blocks == 0 && Xattrs(m_, i).few();
+  return claim && bare && (is_dir(i) || i->nlink == 1) && claim(ino, i->mode);
+}
+
+// The name of `i` in `parent` is gone: one link less. `free`: it goes_at_once().
+void StoreImpl::drop_name(InodeMedia* parent, Ino ino, InodeMedia* i, bool free) {
+  snapshot_inode(i);
   i->ctime_ns = now_ns();
   if (is_dir(i)) {
     i->nlink = 0;
@@ -143,10 +154,13 @@ void StoreImpl::drop_name(InodeMedia* parent, Ino ino, InodeMedia* i) {
   } else {
     --i->nlink;
   }
-  if (i->nlink == 0) inodes_.make_orphan(ino);
+  if (free)
+    free_now(ino, i);
+  else if (i->nlink == 0)
+    inodes_.make_orphan(ino);
 }
 
-Unlinked StoreImpl::remove(Ino dir, std::string_view name, bool want_dir, const Credentials& who) {
+Unlinked StoreImpl::remove(Ino dir, std::string_view name, bool want_dir, const Credentials& who, const Claim& claim) {
   check_name(name);
   WriterLock l(meta_mu_);
   InodeMedia* parent = directory(dir);
@@ -158,21 +172,29 @@ Unlinked StoreImpl::remove(Ino dir, std::string_view name, bool want_dir, const 
   if (!want_dir && is_dir(i)) fail(EISDIR, "{}: is a directory", name);
   check_sticky(parent, i, name, who);
   if (want_dir && !Directory(m_, i).empty()) fail(ENOTEMPTY, "{}: directory not empty", name);
-  // Crash before: it is there. After: the name is not; an inode that had no other is on the orphan list.
+  const uint32_t mode = i->mode;
+  const bool free = goes_at_once(e->ino, i, claim);
+  // Crash before: it is there. After: the name is not; an inode that had no other is on the orphan list, or free if nobody
+  // has it and nothing was left to remove.
   run(Kind::kNeeded, [&] {
-    snapshot_hot(parent);
+    {
+      transaction::together all;
+      transaction::snapshot(&m_.root->inodes);
+      snapshot_hot(parent);
+      snapshot_inode(i);
+    }
     d.erase(*e);
-    drop_name(parent, e->ino, i);
+    drop_name(parent, e->ino, i, free);
     touch(parent, i->ctime_ns);
   });
-  return {e->ino, i->nlink == 0, i->mode};
+  return {e->ino, i->nlink == 0, mode, free};
 }
 
-Unlinked StoreImpl::unlink(Ino dir, std::string_view name, const Credentials& who) {
-  return remove(dir, name, false, who);
+Unlinked StoreImpl::unlink(Ino dir, std::string_view name, const Credentials& who, const Claim& claim) {
+  return remove(dir, name, false, who, claim);
 }
-Unlinked StoreImpl::rmdir(Ino dir, std::string_view name, const Credentials& who) {
-  return remove(dir, name, true, who);
+Unlinked StoreImpl::rmdir(Ino dir, std::string_view name, const Credentials& who, const Claim& claim) {
+  return remove(dir, name, true, who, claim);
 }
 
 std::vector<DirEntry> StoreImpl::list(Ino dir, uint64_t cookie, size_t max) {

@@ -13,7 +13,7 @@ void StoreImpl::check_not_above(Ino ino, Ino dir, std::string_view name) const {
 }
 
 std::optional<Unlinked> StoreImpl::rename(Ino sdir, std::string_view sname, Ino ddir, std::string_view dname,
-                                          uint32_t flags, const Credentials& who) {
+                                          uint32_t flags, const Credentials& who, const Claim& claim) {
   if (flags > kRenameExchange) fail(EINVAL, "{}: rename flags {:#x} are unknown or contradict each other", sname, flags);
   const bool swap = flags == kRenameExchange;
   check_name(sname);
@@ -46,12 +46,17 @@ std::optional<Unlinked> StoreImpl::rename(Ino sdir, std::string_view sname, Ino 
     if (is_dir(i) && !there) check_link_count(dp, dname);
     if (swap && there && !is_dir(i)) check_link_count(sp, sname);
   }
-  // Crash before: the old names. After: the new one only, and what it stood for lost a link; of an exchange: both
-  // names, each for what the other one meant.
+  const uint32_t old_mode = old != nullptr ? old->mode : 0;
+  const bool free = old != nullptr && !swap && goes_at_once(to->ino, old, claim);
+  // Crash before: the old names. After: the new one only, and what it stood for lost a link, or is free as in remove(); of
+  // an exchange: both names, each for what the other one meant.
   run(Kind::kNeeded, [&] {
-    snapshot_hot(sp);
-    snapshot_hot(dp);
-    snapshot_inode(i);
+    {
+      transaction::together all;
+      snapshot_hot(sp);
+      snapshot_hot(dp);
+      snapshot_inode(i);
+    }
     const int64_t now = now_ns();
     if (to)
       dd.set(*to, from->ino);
@@ -75,14 +80,14 @@ std::optional<Unlinked> StoreImpl::rename(Ino sdir, std::string_view sname, Ino 
         old->parent = to_u64(sdir);
       }
     } else if (old != nullptr) {
-      drop_name(dp, to->ino, old);
+      drop_name(dp, to->ino, old, free);
     }
     i->ctime_ns = now;
     touch(sp, now);
     touch(dp, now);
   });
   if (old == nullptr || swap) return std::nullopt;
-  return Unlinked{to->ino, old->nlink == 0, old->mode};
+  return Unlinked{to->ino, old->nlink == 0, old_mode, free};
 }
 
 }  // namespace pmfs::meta

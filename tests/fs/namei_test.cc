@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "pmfs/base/error.h"
+#include "pmfs/base/pause.h"
 #include "pmfs/fs/inode_ref.h"
 #include "tests/support/error_of.h"
 #include "tests/support/temp_dir.h"
@@ -189,3 +190,47 @@ TEST_CASE("a walk that races with renames and removals finds the right file or n
   CHECK(found > 0);
   CHECK(opened > 0);
 }
+
+TEST_CASE("a file that nobody has is freed with its name") {
+  Fixture f;
+  const Ino x = f.make("/x");
+  f.v->unlink("/x");
+  CHECK(f.v->store().orphans().empty());
+  CHECK(error_of([&] { f.v->store().getattr(x); }) == ENOENT);
+  CHECK(f.make("/y") == x);
+  f.v->rename("/y", "/z");
+  const Ino other = f.make("/other");
+  f.v->rename("/other", "/z");
+  CHECK(error_of([&] { f.v->store().getattr(x); }) == ENOENT);
+  CHECK(f.v->lookup("/z") == other);
+  f.v->mkdir("/d", 0755, 0, 0);
+  f.v->symlink("z", "/l");
+  const Ino d = f.v->lookup("/d"), l = f.v->lookup("/l", FollowLast::kNo);
+  f.v->pin(d);
+  f.v->rmdir("/d");
+  f.v->unlink("/l");
+  CHECK(f.v->store().orphans() == std::vector{d});  // the pinned one
+  CHECK(error_of([&] { f.v->store().getattr(l); }) == ENOENT);
+  f.v->unpin(d);
+  CHECK(f.v->store().orphans().empty());
+}
+
+#ifdef PMFS_PAUSE_POINTS
+TEST_CASE("a file that somebody is about to have is not freed under his hands") {
+  Fixture f;
+  const Ino x = f.make("/x");
+  pause::Gate gate("inode:making");
+  int err = 0;
+  std::thread opener([&] { err = error_of([&] { f.v->open("/x", O_RDWR, 0, 0, 0); }); });
+  REQUIRE(gate.wait_arrived());
+  std::thread unlinker([&] { f.v->unlink("/x"); });
+  while (f.v->store().find(kRootIno, "x")) std::this_thread::yield();
+  CHECK(f.v->store().orphans() == std::vector{x});  // and not free, perhaps another file by now
+  gate.release();
+  unlinker.join();
+  opener.join();
+  CHECK(err == ENOENT);
+  CHECK(f.v->store().orphans().empty());
+  CHECK(error_of([&] { f.v->store().getattr(x); }) == ENOENT);
+}
+#endif

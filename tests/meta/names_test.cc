@@ -101,6 +101,85 @@ TEST_CASE("directories count their subdirectories and know their parent") {
   }
 }
 
+TEST_CASE("what nobody has is freed with its last name") {
+  Volume v;
+  const Credentials root{};
+  std::vector<Ino> asked;
+  const Claim nobody = [&](Ino ino, uint32_t) {
+    asked.push_back(ino);
+    return true;
+  };
+  const Claim somebody = [&](Ino ino, uint32_t) {
+    asked.push_back(ino);
+    return false;
+  };
+  Ino f = v.file("f");
+  const uint64_t generation = v->getattr(f).generation;
+  SECTION("a file") {
+    Unlinked u = v->unlink(kRootIno, "f", root, nobody);
+    CHECK((u.ino == f && u.last_link && u.freed && S_ISREG(u.mode)));
+    CHECK(asked == std::vector{f});
+    CHECK(error_of([&] { v->getattr(f); }) == ENOENT);
+    CHECK(v.file("g") == f);  // the number again, for another file
+    CHECK(v->getattr(f).generation == generation + 1);
+    v->unlink(kRootIno, "g", root, nobody);
+  }
+  SECTION("a directory, a symbolic link, one with attributes") {
+    Ino d = v->mkdir(kRootIno, "d", 0755, 0, 0);
+    v->symlink(kRootIno, "l", "f", root);
+    v->set_xattr(f, "user.x", {}, 0, root);
+    CHECK(v->rmdir(kRootIno, "d", root, nobody).freed);
+    CHECK(v->unlink(kRootIno, "l", root, nobody).freed);
+    CHECK(v->unlink(kRootIno, "f", root, nobody).freed);
+    CHECK(v->getattr(kRootIno).nlink == 2);
+    CHECK(error_of([&] { v->getattr(d); }) == ENOENT);
+  }
+  SECTION("replaced by a rename") {
+    Ino g = v.file("g");
+    auto u = v->rename(kRootIno, "g", kRootIno, "f", 0, root, nobody);
+    CHECK((u && u->ino == f && u->last_link && u->freed));
+    CHECK(v->lookup(kRootIno, "f") == g);
+    v->unlink(kRootIno, "f", root, nobody);
+  }
+  SECTION("not what somebody has") {
+    Unlinked u = v->unlink(kRootIno, "f", root, somebody);
+    CHECK((u.last_link && !u.freed));
+    CHECK(asked == std::vector{f});
+    CHECK(v->orphans() == std::vector{f});
+    v->free_inode(f);
+  }
+  SECTION("nor what has another name, or blocks, or more attributes than one transaction frees: nobody is asked") {
+    v->link(f, kRootIno, "f2", root);
+    Unlinked u = v->unlink(kRootIno, "f", root, nobody);
+    CHECK((!u.last_link && !u.freed && asked.empty()));
+    v.add(f, 0, 4);
+    u = v->unlink(kRootIno, "f2", root, nobody);
+    CHECK((u.last_link && !u.freed && asked.empty()));
+    v.free(f, kWholeFile);
+    v->free_inode(f);
+    Ino g = v.file("g");
+    for (int k = 0; k < 40; ++k) v->set_xattr(g, "user." + std::to_string(k), {}, 0, root);
+    CHECK_FALSE(v->unlink(kRootIno, "g", root, nobody).freed);
+    CHECK(asked.empty());
+    v->free_inode(g);
+  }
+  SECTION("nor by an unlink that fails, or an exchange") {
+    CHECK(error_of([&] { v->unlink(kRootIno, "none", root, nobody); }) == ENOENT);
+    Ino d = v->mkdir(kRootIno, "d", 0755, 0, 0);
+    v->create(d, "x", 0600, 0, 0);
+    CHECK(error_of([&] { v->rmdir(kRootIno, "d", root, nobody); }) == ENOTEMPTY);
+    CHECK_FALSE(v->rename(kRootIno, "f", kRootIno, "d", kRenameExchange, root, nobody));
+    CHECK(asked.empty());
+    v->unlink(d, "x", root, nobody);
+    v->rmdir(kRootIno, "f", root, nobody);
+    v->unlink(kRootIno, "d", root, nobody);
+  }
+  v.reopen();
+  CHECK(v->check().empty());
+  CHECK(v->orphans().empty());
+  CHECK(v->space().inodes_used == 1);
+}
+
 TEST_CASE("an unlinked file is an orphan until freed, over a reopen too") {
   Volume v;
   Ino f = v.file("f"), g = v.file("g"), h = v.file("h");
