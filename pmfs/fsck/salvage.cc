@@ -11,6 +11,7 @@
 #include "pmfs/meta/directory.h"
 #include "pmfs/meta/extent_map.h"
 #include "pmfs/meta/hash.h"
+#include "pmfs/meta/names.h"
 #include "pmfs/meta/superblock.h"
 
 namespace pmfs::fsck {
@@ -56,6 +57,10 @@ void read_superblock(State& s) {
           "the region has {} blocks, it should have {}: what was in the others is lost, and reads as zero",
           s.data_blocks, s.blocks);
     ++v.lost;
+  } else if (s.region.kind() != RegionKind::kDevdax && s.data_blocks > s.blocks && s.data_blocks > v.growing_to) {
+    s.add("region", 0, s.data_blocks, "the region has {} blocks, the superblock, an older one, says {}; all are the volume's",
+          s.data_blocks, s.blocks);
+    s.blocks = v.sb.blocks = s.data_blocks;
   }
 }
 
@@ -154,7 +159,12 @@ void read_xattrs(State& s, uint64_t n, const InodeMedia& m, SavedInode* to) {
       value.insert(value.end(), page->bytes, page->bytes + std::min(x->value_bytes - value.size(), XattrPage::kBytes));
       off = page->next.off;
     }
-    if (value.size() != x->value_bytes || name.find('\0') != name.npos) return lost();
+    if (value.size() != x->value_bytes) return lost();
+    try {
+      check_xattr_name(name);
+    } catch (const Error&) {  // no name could be: it was another
+      return lost();
+    }
     const uint32_t sum = crc32c(value.data(), value.size(), crc32c(name.data(), name.size()));
     if (r.b != (uint64_t{sum} << 32 | x->value_bytes)) {
       s.add("attribute", n, std::nullopt, "the checksum of attribute \"{}\" does not match; it is kept as it is", name);

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <string_view>
+#include <utility>
 
 #include "pmfs/meta/directory.h"
 #include "pmfs/meta/store.h"
@@ -15,6 +16,24 @@ inline void check_name(std::string_view name) {
   if (name.empty() || name == "." || name == ".." || name.find('/') != name.npos || name.find('\0') != name.npos) {
     fail(EINVAL, "\"{}\" is not a name for a file", name);
   }
+}
+
+// Whose attribute it is. Throws Error (ERANGE, EINVAL, EOPNOTSUPP) for what can be no attribute's name.
+enum class XattrPrefix : uint8_t { kUser, kSecurity, kTrusted };
+
+inline XattrPrefix check_xattr_name(std::string_view name) {
+  if (name.empty() || name.size() > kMaxXattrName) {
+    fail(ERANGE, "an attribute name of {} bytes: there must be 1 to {}", name.size(), kMaxXattrName);
+  }
+  if (name.find('\0') != name.npos) fail(EINVAL, "an attribute name with a NUL byte");
+  for (auto [text, prefix] : {std::pair<std::string_view, XattrPrefix>{"user.", XattrPrefix::kUser},
+                               {"security.", XattrPrefix::kSecurity},
+                               {"trusted.", XattrPrefix::kTrusted}}) {
+    if (!name.starts_with(text)) continue;
+    if (name.size() == text.size()) fail(EINVAL, "{}: an attribute without a name of its own", name);
+    return prefix;
+  }
+  fail(EOPNOTSUPP, "{}: an attribute's name must begin with user., security. or trusted.", name);
 }
 
 inline bool is_dir(const InodeMedia* i) { return S_ISDIR(i->mode); }

@@ -9,25 +9,8 @@
 namespace pmfs::meta {
 namespace {
 
-enum class Prefix : uint8_t { kUser, kSecurity, kTrusted };
-
-Prefix check_xattr_name(std::string_view name) {
-  if (name.empty() || name.size() > kMaxXattrName) {
-    fail(ERANGE, "an attribute name of {} bytes: there must be 1 to {}", name.size(), kMaxXattrName);
-  }
-  if (name.find('\0') != name.npos) fail(EINVAL, "an attribute name with a NUL byte");
-  for (auto [text, prefix] : {std::pair<std::string_view, Prefix>{"user.", Prefix::kUser},
-                               {"security.", Prefix::kSecurity},
-                               {"trusted.", Prefix::kTrusted}}) {
-    if (!name.starts_with(text)) continue;
-    if (name.size() == text.size()) fail(EINVAL, "{}: an attribute without a name of its own", name);
-    return prefix;
-  }
-  fail(EOPNOTSUPP, "{}: an attribute's name must begin with user., security. or trusted.", name);
-}
-
-void check_may_write(const InodeMedia* i, std::string_view name, Prefix prefix, const Credentials& who) {
-  if (prefix != Prefix::kUser) {
+void check_may_write(const InodeMedia* i, std::string_view name, XattrPrefix prefix, const Credentials& who) {
+  if (prefix != XattrPrefix::kUser) {
     if (!who.privileged()) fail(EPERM, "{}: only a privileged user may set it", name);
     return;
   }
@@ -45,7 +28,7 @@ bool visible(std::string_view name, const Credentials& who) {
 
 void StoreImpl::set_xattr(Ino ino, std::string_view name, std::span<const std::byte> value, uint32_t flags,
                           const Credentials& who) {
-  Prefix prefix = check_xattr_name(name);
+  XattrPrefix prefix = check_xattr_name(name);
   if ((flags & ~(kXattrCreate | kXattrReplace)) != 0) fail(EINVAL, "{}: unknown flags {:#x}", name, flags);
   if (value.size() > kMaxXattrValue) {
     fail(E2BIG, "{}: a value of {} bytes: {} is the most", name, value.size(), kMaxXattrValue);
@@ -85,7 +68,7 @@ std::vector<std::string> StoreImpl::list_xattrs(Ino ino, const Credentials& who)
 }
 
 void StoreImpl::remove_xattr(Ino ino, std::string_view name, const Credentials& who) {
-  Prefix prefix = check_xattr_name(name);
+  XattrPrefix prefix = check_xattr_name(name);
   WriterLock l(meta_mu_);
   InodeMedia* i = inodes_.get(ino);
   check_may_write(i, name, prefix, who);

@@ -350,6 +350,48 @@ TEST_CASE("a region that is cut short: what was there is lost and said so") {
   CHECK(f.read("/d/b").size() == 10'000);
 }
 
+TEST_CASE("a superblock older than a grow: the region is as long as it is, and all of it the volume's") {
+  Fixture f;
+  std::string old;
+  constexpr size_t kSuperblock = 256;
+  size_t at = 0;
+  {
+    const std::string all = f.bytes();
+    at = all.find("PMFSMETA");
+    REQUIRE(at != all.npos);
+    old = all.substr(at, kSuperblock);
+  }
+  f.mount();
+  f.v->grow(9000);
+  f.v.reset();
+  {
+    std::fstream meta(f.path / "meta", std::ios::in | std::ios::out | std::ios::binary);
+    meta.seekp(static_cast<std::streamoff>(at));
+    meta.write(old.data(), static_cast<std::streamsize>(old.size()));
+  }
+  CHECK(error_of([&] { f.mount(); }) == EUCLEAN);
+  CHECK(f.found_and_repaired("the superblock, an older one, says 8192").lost == 0);
+  CHECK(f.v->region().blocks() == 9000);
+  CHECK(f.holds("/d/b", 10'000, 2));
+}
+
+TEST_CASE("an attribute whose name can be none is lost and said so") {
+  Fixture f;
+  f.mount();
+  f.v->store().set_xattr(f.v->lookup("/a"), "user.odd", std::vector<std::byte>(10, std::byte{4}), 0, {});
+  f.v->store().set_xattr(f.v->lookup("/a"), "user.good", std::vector<std::byte>(10, std::byte{4}), 0, {});
+  f.v.reset();
+  const size_t at = f.bytes().find("user.odd");
+  REQUIRE(at != std::string::npos);
+  {
+    std::fstream meta(f.path / "meta", std::ios::in | std::ios::out | std::ios::binary);
+    meta.seekp(static_cast<std::streamoff>(at));
+    meta.write("user,odd", 8);
+  }
+  CHECK(f.found_and_repaired("is damaged and lost").lost == 1);
+  CHECK(f.v->store().list_xattrs(f.v->lookup("/a"), {}) == std::vector<std::string>{"user.good"});
+}
+
 TEST_CASE("memory of the pool that is in use but not allocated, or allocated and not in use, is found") {
   Fixture f;
   {
