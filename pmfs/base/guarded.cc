@@ -28,11 +28,16 @@ void write_all(int fd, const std::string& s) {
   }
 }
 
-[[noreturn]] void child(int out, const std::function<std::string()>& f) {
+[[noreturn]] void child(int out, const std::function<std::string()>& f, unsigned cpu_seconds) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   for (int sig : {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL}) ::signal(sig, SIG_DFL);
   rlimit none{0, 0};
   ::setrlimit(RLIMIT_CORE, &none);
+  if (cpu_seconds != 0) {
+    rlimit cpu{cpu_seconds, cpu_seconds + 1};
+    ::setrlimit(RLIMIT_CPU, &cpu);
+    ::signal(SIGXCPU, SIG_DFL);
+  }
   int null = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
   if (null >= 0) ::dup2(null, 2);
   std::string text;
@@ -49,13 +54,13 @@ void write_all(int fd, const std::string& s) {
 
 }  // namespace
 
-Guarded guarded(unsigned seconds, const std::function<std::string()>& f) {
+Guarded guarded(unsigned seconds, const std::function<std::string()>& f, unsigned cpu_seconds) {
   int fds[2];
   if (::pipe2(fds, O_CLOEXEC) != 0) fail(errno, "no pipe to a child process: {}", std::strerror(errno));
   UniqueFd in(fds[0]), out(fds[1]);
   pid_t pid = ::fork();
   if (pid < 0) fail(errno, "no child process: {}", std::strerror(errno));
-  if (pid == 0) child(out.get(), f);
+  if (pid == 0) child(out.get(), f, cpu_seconds);
   out = UniqueFd();
   Guarded g;
   std::string text;
@@ -84,7 +89,8 @@ Guarded guarded(unsigned seconds, const std::function<std::string()>& f) {
   if (late) {
     g.problem = fmt::format("still running after {} s", seconds);
   } else if (!WIFEXITED(status) || text.empty()) {
-    g.problem = WIFSIGNALED(status) ? fmt::format("died of signal {}", WTERMSIG(status)) : "ended too early";
+    g.problem = WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU ? fmt::format("still running after {} s of a processor", cpu_seconds)
+                : WIFSIGNALED(status) ? fmt::format("died of signal {}", WTERMSIG(status)) : "ended too early";
   } else if (text[0] == '!') {
     size_t space = text.find(' ');
     g.error = std::stoi(text.substr(1, space - 1));

@@ -16,6 +16,7 @@ struct Guarded {
 
 // Not to be called while other threads of this process may hold locks that `f` needs. The child's standard error
 // goes to /dev/null: libraries print there before they abort. Throws Error if there can be no child.
-Guarded guarded(unsigned seconds, const std::function<std::string()>& f);
+// `cpu_seconds`, if it is not 0: of a processor at most, which a busy machine does not make longer.
+Guarded guarded(unsigned seconds, const std::function<std::string()>& f, unsigned cpu_seconds = 0);
 
 }  // namespace pmfs

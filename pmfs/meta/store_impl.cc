@@ -13,13 +13,19 @@ std::array<uint8_t, 16> Store::format(const std::filesystem::path& path, const G
 }
 
 void probe(const std::filesystem::path& path) {
-  constexpr unsigned kSeconds = 300;  // a hang, not a pool that takes its time
+  // A hang, not a pool that takes its time: libpmemobj goes through its lanes and the headers of its chunks, and follows
+  // pointers of its own, round in a circle if they are damaged so.
+  constexpr unsigned kSeconds = 300, kCpuSeconds = 4;
+  constexpr uint64_t kBytesPerSecond = uint64_t{64} << 20;
+  std::error_code ignored;
+  const uint64_t bytes = std::filesystem::file_size(path, ignored);
+  const unsigned cpu = kCpuSeconds + (ignored ? 0 : static_cast<unsigned>(bytes / kBytesPerSecond));
   Guarded g = guarded(kSeconds, [&] {
     int on = 1;
     pmemobj_ctl_set(nullptr, "copy_on_write.at_open", &on);
     Store::open(path);
     return std::string();
-  });
+  }, cpu);
   if (g.died) fail(EUCLEAN, "{}: the metadata pool is damaged: opening it {}; see pmfs fsck", path.string(), g.problem);
 }
 

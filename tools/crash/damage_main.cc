@@ -22,7 +22,7 @@
 namespace pmfs::crash {
 namespace {
 
-constexpr unsigned kSeconds = 10;  // for a mount, in a child of its own
+constexpr unsigned kSeconds = 30;  // for a mount, in a child of its own
 
 struct Options {
   uint64_t cases = 400, first = 0, seed = 1;
