@@ -42,6 +42,28 @@ struct Sip {
 
 }  // namespace
 
+// A sum of the words, each mixed with its place (splitmix64's finaliser, as seal_weight()): no chain from word to word, so the
+// CPU mixes several at once.
+uint64_t mixed_sum(const void* data, size_t bytes, uint64_t seed) {
+  constexpr uint64_t kGolden = 0x9e3779b97f4a7c15;
+  const auto mix = [](uint64_t x) {
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+    x = (x ^ x >> 27) * 0x94d049bb133111eb;
+    return x ^ x >> 31;
+  };
+  const auto* p = static_cast<const uint8_t*>(data);
+  uint64_t place = mix(seed + kGolden), sum = place ^ bytes;
+  for (; bytes > 0;) {
+    uint64_t w = 0;
+    const size_t n = bytes < 8 ? bytes : 8;
+    std::memcpy(&w, p, n);
+    sum += mix(w ^ (place += kGolden));
+    p += n;
+    bytes -= n;
+  }
+  return mix(sum);
+}
+
 uint32_t crc32c_by_table(const void* data, size_t bytes, uint32_t seed) {
   const auto* p = static_cast<const uint8_t*>(data);
   uint32_t c = ~seed;

@@ -20,6 +20,9 @@ inline uint64_t seal_weight(uint64_t off, uint32_t checksum) {
   x = (x ^ x >> 27) * 0x94d049bb133111eb;
   return x ^ x >> 31;
 }
+// Checksum of what may hold CRC-32Cs of its own. A CRC can't do that: two contents that each end with their own CRC have the
+// same CRC, so a mixture of an old and a new one's lines would pass. `seed`: as of crc32c.
+uint64_t mixed_sum(const void* data, size_t bytes, uint64_t seed = 0);
 // SipHash-2-4: nobody who doesn't know the key can make names collide.
 uint64_t siphash(const uint64_t key[2], std::string_view s);
 

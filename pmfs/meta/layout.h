@@ -208,7 +208,7 @@ struct ShortLogEntry {
   uint64_t off;       // in the pool
   uint64_t sequence;  // of the transaction
   uint32_t bytes;
-  uint32_t checksum;  // CRC-32C of the others and the data, with a seed of the volume's
+  uint32_t checksum;  // mixed_sum() of the others and the data, with a seed of the volume's
   std::byte data[40];  // and more: what was at `off`
 };
 static_assert(sizeof(ShortLogEntry) == 64 && offsetof(ShortLogEntry, data) == 24);

@@ -1,6 +1,7 @@
 // A changed bit is an error that names inode and structure, of that file only; and the checksums are in step with every
 // change that the store makes (each other test of this folder ends with check(), which compares all of them).
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "pmfs/meta/hash.h"
@@ -45,6 +46,20 @@ template <class F>
 void check_eio(const std::string& text, F&& f) {
   CHECK(error_of(f) == EIO);
   CHECK_THAT(message_of(f), Catch::Contains(text) && Catch::Contains("pmfs fsck"));
+}
+
+TEST_CASE("a sum of what has sums of its own sees what a CRC can't: a change that the CRC inside has followed") {
+  std::array<uint32_t, 5> a{1, 2, 3, 4, 0}, b{1, 2, 77, 4, 0};
+  for (auto* x : {&a, &b}) (*x)[4] = crc32c(x->data(), 16);
+  CHECK(crc32c(a.data(), sizeof a) == crc32c(b.data(), sizeof b));  // why
+  CHECK(mixed_sum(a.data(), sizeof a) != mixed_sum(b.data(), sizeof b));
+  // Neither order nor length is lost, nor a seed.
+  const std::array<uint64_t, 3> c{1, 2, 0}, d{2, 1, 0};
+  CHECK(mixed_sum(c.data(), 16) != mixed_sum(d.data(), 16));
+  CHECK(mixed_sum(c.data(), 16) != mixed_sum(c.data(), 24));
+  CHECK(mixed_sum(c.data(), 13) != mixed_sum(c.data(), 14));
+  CHECK(mixed_sum(c.data(), 16, 1) != mixed_sum(c.data(), 16, 2));
+  CHECK(mixed_sum(c.data(), 16, 1) == mixed_sum(c.data(), 16, 1));
 }
 
 TEST_CASE("CRC-32C: the known values, the same by instruction and by table, in pieces") {
