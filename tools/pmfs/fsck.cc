@@ -9,6 +9,7 @@
 
 #include "pmfs/base/error.h"
 #include "pmfs/fsck/fsck.h"
+#include "tools/pmfs/serve.h"
 #include "tools/pmfs/target.h"
 
 namespace pmfs::cli {
@@ -61,6 +62,7 @@ void fsck(Context& c, const Options& o) {
   fsck::Options options;
   options.repair = o.repair;
   options.progress = [&](const char* phase, uint64_t done, uint64_t total) { bar.draw(phase, done, total); };
+  let_it_end(o.dir);
   const fsck::Result r = fsck::run(o.dir, options);
   bar.clear();
   c.exit_code = r.exit_code();

@@ -54,21 +54,6 @@ void go_to_background(MountCommand& m) {
   if (m.serve.ready_fd < 0) sys_fail("mount: dup");
 }
 
-// The manager of a volume that was unmounted just now is still about to end: umount(8) does not always ask us to wait for it
-// (it takes the type of a file system from statfs, "fuse", if it can). One that goes on is refused by who takes the lock.
-void let_it_end(const std::string& volume) {
-  constexpr int kLooks = 250;  // 5 s
-  constexpr unsigned kPauseUs = 20000;
-  for (int i = 0; i < kLooks && std::filesystem::exists(volume + "/meta"); ++i, ::usleep(kPauseUs)) {
-    try {
-      lock_volume(volume);
-      return;
-    } catch (const Error& busy) {
-      if (busy.err() != EBUSY) return;
-    }
-  }
-}
-
 void mount(MountCommand& m) {
   std::error_code e;
   // Absolute: the background process and umount need the same names from anywhere.

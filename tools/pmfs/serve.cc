@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <optional>
 
@@ -110,6 +111,19 @@ void leave_terminal() {
 }
 
 }  // namespace
+
+void let_it_end(const std::string& volume) {
+  constexpr int kLooks = 150;  // 3 s
+  constexpr unsigned kPauseUs = 20000;
+  for (int i = 0; i < kLooks && std::filesystem::exists(volume + "/meta"); ++i, ::usleep(kPauseUs)) {
+    try {
+      lock_volume(volume);
+      return;
+    } catch (const Error& busy) {
+      if (busy.err() != EBUSY) return;
+    }
+  }
+}
 
 void run_manager(ServeOptions& o) {
   o.server.volume = o.dir;

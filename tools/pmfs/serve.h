@@ -21,6 +21,10 @@ struct ServeOptions {
   std::string log;  // a file, appended to; empty: standard error
 };
 
+// The manager of a volume that was unmounted just now is still about to end: umount(8) does not always ask us to wait for it
+// (it takes the type of a file system from statfs, "fuse", if it can). One that goes on is refused by who takes the lock.
+void let_it_end(const std::string& volume);
+
 // Until it is told to stop, or unmounted. Throws UsageError, Error.
 void run_manager(ServeOptions& o);
 
