@@ -2,6 +2,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <stdexcept>
 
 #include "pmfs/meta/directory.h"
@@ -170,8 +171,8 @@ TEST_CASE("a commit word that is none, and an entry that leads out of the pool, 
     CHECK(error_of([&] { open_pool(p.path); }) == EUCLEAN);
   }
   SECTION("an entry") {
-    uint64_t bytes = std::filesystem::file_size(p.path);
-    const uint64_t off = GENERATE_COPY(bytes, bytes - 8, UINT64_MAX - 8);
+    const uint64_t bytes = std::filesystem::file_size(p.path);
+    const uint64_t off = std::array{bytes, bytes - 8, UINT64_MAX - 8}[GENERATE(0u, 1u, 2u)];
     const bool right_sum = GENERATE(true, false);
     {
       PoolImage image(p.path);
