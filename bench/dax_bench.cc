@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 #include <sys/utsname.h>
 
-#include <algorithm>
 #include <array>
 #include <cstring>
 #include <functional>
@@ -19,7 +18,9 @@
 
 #include "bench/child.h"
 #include "bench/manager_process.h"
+#include "bench/median.h"
 #include "bench/place.h"
+#include "bench/program.h"
 #include "bench/random.h"
 #include "bench/work_dir.h"
 #include "pmfs/region/source.h"
@@ -35,12 +36,6 @@ struct Sizes {
 };
 constexpr Sizes kFull{32 << 20, 1 << 20, 4000, 40};
 constexpr Sizes kQuick{2 << 20, 1 << 18, 100, 4};
-
-double median(std::vector<double> v) {
-  if (v.empty()) return 0;
-  std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
-  return v[v.size() / 2];
-}
 
 struct Row {
   std::string name, unit;
@@ -204,11 +199,4 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace pmfs::bench
 
-int main(int argc, char** argv) {
-  try {
-    return pmfs::bench::run(argc, argv);
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "pmfs-bench-dax: %s\n", e.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return pmfs::bench::program("pmfs-bench-dax", pmfs::bench::run, argc, argv); }

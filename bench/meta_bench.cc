@@ -13,6 +13,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "bench/median.h"
 #include "pmfs/base/error.h"
 #include "pmfs/fs/inode_ref.h"
 #include "pmfs/fs/volume.h"
@@ -36,11 +37,6 @@ struct TempDir {
     std::filesystem::remove_all(path, ignored);
   }
 };
-
-double median(std::vector<double> v) {
-  std::sort(v.begin(), v.end());
-  return v[v.size() / 2];
-}
 
 // --- operations, each one transaction or two
 
@@ -113,7 +109,7 @@ void operations(const std::string& parent, unsigned rounds) {
     for (Row& row : rows) row.per_second.push_back(row.run());
   for (Row& row : rows) {
     auto [least, most] = std::minmax_element(row.per_second.begin(), row.per_second.end());
-    fmt::print("{:<24} {:>10.0f}/s   (least {:.0f}, most {:.0f} of {})\n", row.name, median(row.per_second), *least, *most,
+    fmt::print("{:<24} {:>10.0f}/s   (least {:.0f}, most {:.0f} of {})\n", row.name, bench::median(row.per_second), *least, *most,
                rounds);
   }
 }

@@ -9,7 +9,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -21,6 +20,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "bench/median.h"
 #include "pmfs/pmfs.h"
 
 namespace {
@@ -78,11 +78,6 @@ double rate(unsigned count, unsigned each, const std::function<void()>& f) {
   return count / std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-double median(std::vector<double> v) {
-  std::sort(v.begin(), v.end());
-  return v[v.size() / 2];
-}
-
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -126,10 +121,10 @@ int main(int argc, char** argv) try {
     if (!json) fmt::print("{:>24}", n.name);
   if (!json) fmt::print("\n");
   for (const char* kind : kinds) {
-    const double ours = median(figures[kind]["libpmfs"]);
+    const double ours = pmfs::bench::median(figures[kind]["libpmfs"]);
     if (!json) fmt::print("{:22}", kind);
     for (const Names& n : all) {
-      const double m = median(figures[kind][n.name]);
+      const double m = pmfs::bench::median(figures[kind][n.name]);
       out[kind][n.name] = m;
       if (!json) fmt::print("{:14.0f} ({:6.2f})", m, ours / m);
     }

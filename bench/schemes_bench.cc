@@ -18,7 +18,9 @@
 #include "bench/beside.h"
 #include "bench/child.h"
 #include "bench/manager_process.h"
+#include "bench/median.h"
 #include "bench/place.h"
+#include "bench/program.h"
 #include "bench/work_dir.h"
 #include "pmfs/exclusion/scheme.h"
 
@@ -70,13 +72,7 @@ struct Result {
 };
 using Results = std::vector<Result>;  // one per setting
 
-double median(std::vector<double> v) {
-  if (v.empty()) return 0;
-  const auto middle = v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2);
-  std::nth_element(v.begin(), middle, v.end());
-  return *middle;
-}
-double median(const Result& r, double BesideFigures::*figure) {
+double median_of(const Result& r, double BesideFigures::*figure) {
   std::vector<double> v;
   for (const BesideFigures& f : r.rounds) v.push_back(f.*figure);
   return median(v);
@@ -109,13 +105,13 @@ nlohmann::json to_json(const std::string& subject, const Result& r) {
                    {"puncher", name_of(r.setting.pace)},
                    {"kept", median(r.kept)},
                    {"kept_rounds", r.kept},
-                   {"faults_per_second", median(r, &BesideFigures::faults_per_second)},
-                   {"p50_ns", median(r, &BesideFigures::p50_ns)},
-                   {"p99_ns", median(r, &BesideFigures::p99_ns)},
-                   {"p999_ns", median(r, &BesideFigures::p999_ns)}};
+                   {"faults_per_second", median_of(r, &BesideFigures::faults_per_second)},
+                   {"p50_ns", median_of(r, &BesideFigures::p50_ns)},
+                   {"p99_ns", median_of(r, &BesideFigures::p99_ns)},
+                   {"p999_ns", median_of(r, &BesideFigures::p999_ns)}};
   if (r.setting.pace != Pace::kNone) {
     j["target"] = name_of(r.setting.target);
-    j["punches_per_second"] = median(r, &BesideFigures::punches_per_second);
+    j["punches_per_second"] = median_of(r, &BesideFigures::punches_per_second);
   }
   return j;
 }
@@ -128,9 +124,9 @@ void print_table(const std::vector<Subject>& subjects, const std::vector<Results
       const bool alone = r.setting.pace == Pace::kNone;
       fmt::print("{:<11} {:>7} {:<8} {:<11} {:>10.0f} {:>6.2f} {:>9.1f} {:>9.1f} {:>9.1f} {:>9.0f}\n", subjects[i].name,
                  r.setting.clients, name_of(r.setting.pace), alone ? "" : name_of(r.setting.target),
-                 median(r, &BesideFigures::faults_per_second), median(r.kept), median(r, &BesideFigures::p50_ns) / 1e3,
-                 median(r, &BesideFigures::p99_ns) / 1e3, median(r, &BesideFigures::p999_ns) / 1e3,
-                 median(r, &BesideFigures::punches_per_second));
+                 median_of(r, &BesideFigures::faults_per_second), median(r.kept), median_of(r, &BesideFigures::p50_ns) / 1e3,
+                 median_of(r, &BesideFigures::p99_ns) / 1e3, median_of(r, &BesideFigures::p999_ns) / 1e3,
+                 median_of(r, &BesideFigures::punches_per_second));
     }
   }
 }
@@ -208,11 +204,4 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace pmfs::bench
 
-int main(int argc, char** argv) {
-  try {
-    return pmfs::bench::run(argc, argv);
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "pmfs-bench-schemes: %s\n", e.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return pmfs::bench::program("pmfs-bench-schemes", pmfs::bench::run, argc, argv); }

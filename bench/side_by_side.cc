@@ -23,7 +23,9 @@
 #include "bench/beside.h"
 #include "bench/child.h"
 #include "bench/manager_process.h"
+#include "bench/median.h"
 #include "bench/place.h"
+#include "bench/program.h"
 #include "bench/random.h"
 #include "bench/work_dir.h"
 
@@ -41,13 +43,6 @@ struct Sizes {
 constexpr Sizes kFull{256 << 20, 64 << 20, 20000, 200, 1.0};
 constexpr Sizes kQuick{16 << 20, 4 << 20, 1000, 10, 0.1};
 
-double quantile(std::vector<double> v, double q) {
-  if (v.empty()) return 0;
-  const auto i = std::min(v.size() - 1, static_cast<size_t>(q * static_cast<double>(v.size())));
-  std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(i), v.end());
-  return v[i];
-}
-
 enum class Goal { kNone, kRatioAtMost, kValueAtLeast };  // of pmfs/tmpfs; of the figure of pmfs
 struct Row {
   std::string name, unit;
@@ -55,7 +50,7 @@ struct Row {
   double limit = 0;
   std::array<std::vector<double>, 2> values{};
 
-  double median(Side s) const { return quantile(values[static_cast<size_t>(s)], 0.5); }
+  double median(Side s) const { return bench::median(values[static_cast<size_t>(s)]); }
   double ratio() const { return median(Side::kTmpfs) == 0 ? 0 : median(Side::kPmfs) / median(Side::kTmpfs); }
   std::optional<bool> met() const {
     if (goal == Goal::kNone) return std::nullopt;
@@ -215,8 +210,8 @@ void Bench::steady() {
       }
     }
     for (size_t i = 0; i < kKinds; ++i) {
-      out->sequential[i] = quantile(sequential[i], 0.5);
-      out->random[i] = quantile(random[i], 0.5);
+      out->sequential[i] = median(sequential[i]);
+      out->random[i] = median(random[i]);
     }
   });
   for (const Side s : kSides) {
@@ -267,7 +262,7 @@ double Bench::zap_once(Side side, unsigned mappers) {
         ns.push_back(seconds_since(start) * 1e9);
         state->punched.wait();
       }
-      state->ns = quantile(ns, 0.5);
+      state->ns = median(ns);
     });
     for (Child& c : children) c.join();
   }
@@ -462,11 +457,4 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace pmfs::bench
 
-int main(int argc, char** argv) {
-  try {
-    return pmfs::bench::run(argc, argv);
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "pmfs-bench: %s\n", e.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return pmfs::bench::program("pmfs-bench", pmfs::bench::run, argc, argv); }

@@ -213,7 +213,7 @@ void copy_clones(Saved* v, RawRegion& region) {
       it = extents.insert(it, {whole.pgoff, whole.pfn, c.pgoff - whole.pgoff, whole.unwritten, whole.shared}) + 1;
     for (uint64_t done = 0; done < c.from.count;) {
       Extent to = free.take(c.from.count - done);
-      for (uint64_t k = 0; !whole.unwritten && k < to.count; ++k) region.copy(c.from.first + (done + k), to.first + k);
+      if (!whole.unwritten) region.copy({c.from.first + done, to.count}, to.first);
       it = extents.insert(it, {c.pgoff + done, to.first, to.count, whole.unwritten}) + 1;
       done += to.count;
     }

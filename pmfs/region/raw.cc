@@ -48,23 +48,25 @@ void RawRegion::extend(uint64_t blocks) {
   blocks_ = blocks;
 }
 
-void RawRegion::copy(Pfn from, Pfn to) {
+void RawRegion::copy(Extent from, Pfn to) {
   if (kind_ == RegionKind::kDevdax) {
     void* p = ::mmap(nullptr, blocks_ << kBlockShift, PROT_READ | PROT_WRITE, MAP_SHARED_VALIDATE | MAP_SYNC, fd_.get(), 0);
     if (p == MAP_FAILED) fail(EIO, "{}: can't be mapped: {}", path_, std::strerror(errno));
     auto* base = static_cast<std::byte*>(p);
     const Pmem2 pmem2(fd_.get(), path_, kBlockSize, Pmem2::Need::kWhatItSays);
-    pmem2.memcpy_nodrain(base + to.bytes(), base + from.bytes(), kBlockSize);
+    pmem2.memcpy_nodrain(base + to.bytes(), base + from.first.bytes(), from.count << kBlockShift);
     pmem2.drain();
     ::munmap(p, blocks_ << kBlockShift);
     return;
   }
   std::array<std::byte, kBlockSize> block;
-  const ssize_t got = ::pread(fd_.get(), block.data(), kBlockSize, static_cast<off_t>(from.bytes()));
-  if (got < 0) fail(EIO, "block {}: can't be read: {}", from.v, std::strerror(errno));
-  std::memset(block.data() + got, 0, kBlockSize - static_cast<size_t>(got));
-  if (::pwrite(fd_.get(), block.data(), kBlockSize, static_cast<off_t>(to.bytes())) != static_cast<ssize_t>(kBlockSize))
-    fail(EIO, "block {}: can't be written: {}", to.v, std::strerror(errno));
+  for (Pfn p = from.first; p < from.end(); ++p, ++to) {
+    const ssize_t got = ::pread(fd_.get(), block.data(), kBlockSize, static_cast<off_t>(p.bytes()));
+    if (got < 0) fail(EIO, "block {}: can't be read: {}", p.v, std::strerror(errno));
+    std::memset(block.data() + got, 0, kBlockSize - static_cast<size_t>(got));
+    if (::pwrite(fd_.get(), block.data(), kBlockSize, static_cast<off_t>(to.bytes())) != static_cast<ssize_t>(kBlockSize))
+      fail(EIO, "block {}: can't be written: {}", to.v, std::strerror(errno));
+  }
 }
 
 void RawRegion::sync() {

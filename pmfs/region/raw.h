@@ -21,7 +21,7 @@ class RawRegion {
   // A file is made longer, with zeros. Throws Error; EFBIG: a device.
   void extend(uint64_t blocks);
   // What is behind the region's end reads as zero. Throws Error(EIO).
-  void copy(Pfn from, Pfn to);
+  void copy(Extent from, Pfn to);
   void sync();  // Throws Error(EIO)
 
  private:

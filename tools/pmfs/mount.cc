@@ -102,16 +102,7 @@ void umount(const std::string& where, bool lazy, double timeout) {
   }
   if (lazy) return;
   // The manager unmounts the volume then: when this returns it can be served again.
-  for (double waited = 0;; waited += 0.02) {
-    try {
-      lock_volume(volume);
-      return;
-    } catch (const Error& busy) {
-      if (busy.err() != EBUSY) throw;
-    }
-    if (waited > timeout) fail(EBUSY, "{}: unmounted, but the manager of {} goes on", dir, volume);
-    ::usleep(20000);
-  }
+  if (!wait_for_end(volume, timeout)) fail(EBUSY, "{}: unmounted, but the manager of {} goes on", dir, volume);
 }
 
 }  // namespace

@@ -112,16 +112,26 @@ void leave_terminal() {
 
 }  // namespace
 
-void let_it_end(const std::string& volume) {
-  constexpr int kLooks = 150;  // 3 s
-  constexpr unsigned kPauseUs = 20000;
-  for (int i = 0; i < kLooks && std::filesystem::exists(volume + "/meta"); ++i, ::usleep(kPauseUs)) {
+bool wait_for_end(const std::string& volume, double seconds) {
+  constexpr double kPause = 0.02;
+  for (double waited = 0;; waited += kPause) {
     try {
       lock_volume(volume);
-      return;
+      return true;
     } catch (const Error& busy) {
-      if (busy.err() != EBUSY) return;
+      if (busy.err() != EBUSY) throw;
     }
+    if (waited > seconds) return false;
+    ::usleep(static_cast<useconds_t>(kPause * 1e6));
+  }
+}
+
+void let_it_end(const std::string& volume) {
+  constexpr double kSeconds = 3;
+  if (!std::filesystem::exists(volume + "/meta")) return;
+  try {
+    wait_for_end(volume, kSeconds);
+  } catch (const Error&) {  // said by who takes the lock
   }
 }
 

@@ -21,6 +21,8 @@ struct ServeOptions {
   std::string log;  // a file, appended to; empty: standard error
 };
 
+// Waits, `seconds` at most, until no manager has the volume; whether that is so. Throws Error if it can't be looked at.
+bool wait_for_end(const std::string& volume, double seconds);
 // The manager of a volume that was unmounted just now is still about to end: umount(8) does not always ask us to wait for it
 // (it takes the type of a file system from statfs, "fuse", if it can). One that goes on is refused by who takes the lock.
 void let_it_end(const std::string& volume);
