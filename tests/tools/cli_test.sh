@@ -49,11 +49,11 @@ serve() {
   shift
   rm -f "$work/ready"
   mkfifo "$work/ready"
-  "$bin/pmfs" serve "$dir" --ready-fd 3 "$@" 3<>"$work/ready" 2>>"$work/log" &
+  exec 3<>"$work/ready"  # before it starts: what is written to a FIFO is lost when the last one closes it
+  "$bin/pmfs" serve "$dir" --ready-fd 3 "$@" 2>>"$work/log" &
   manager=$!
   started+=("$manager")
   local byte= i
-  exec 3<>"$work/ready"  # for both, so that opening it waits for nobody
   for i in $(seq 150); do
     IFS= read -r -N 1 -t 0.2 byte <&3 && break
     kill -0 "$manager" 2>/dev/null || break
