@@ -1,5 +1,6 @@
 #include "pmfs/fsck/pool_view.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <sstream>
 
@@ -85,7 +86,11 @@ void PoolView::recover_in_child(const std::filesystem::path& path, unsigned seco
   UniqueFd copy(::memfd_create("pmfs-fsck", MFD_CLOEXEC));
   if (!copy || ::ftruncate(copy.get(), static_cast<off_t>(bytes_)) != 0)
     fail(ENOMEM, "no memory for a copy of the pool");
-  Guarded g = guarded(seconds, [&] { return open_and_copy(path, copy.get()); });
+  // Of a processor: more than a sound pool of this size can need, whose objects are each visited a few times. libpmemobj
+  // walks a damaged heap in circles.
+  constexpr uint64_t kCpuSeconds = 4, kBytesPerSecond = 8 << 20;
+  const auto cpu = static_cast<unsigned>(std::min<uint64_t>(seconds, kCpuSeconds + bytes_ / kBytesPerSecond));
+  Guarded g = guarded(seconds, [&] { return open_and_copy(path, copy.get()); }, cpu);
   if (g.error == EBUSY || g.error == EACCES || g.error == EPERM) fail(g.error, "{}", g.problem);
   if (!g.problem.empty()) {
     problem_ = g.problem;
