@@ -89,13 +89,15 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
       result = show(client, m, run);
     } else if (!beyond_eof && !no_page) {
       run.mark_shown();
-      if (run.writable()) {
+      // A load gets its PTE read-only, as the kernel does it for a file system that wants to know of stores (mkwrite).
+      const bool stores = write && run.writable();
+      if (stores) {
         run.mark_dirty();
-        if ((m.prot() & PROT_WRITE) && !inode.stores_unseen.load(std::memory_order_relaxed)) inode.stores_unseen.store(true);
+        if (!inode.stores_unseen.load(std::memory_order_relaxed)) inode.stores_unseen.store(true);
       }
       if (OwnerMap* owners = volume_.owners())
         owners->record(BlockEvent::kInstall, client.id, inode.ino, run.extent().pgoff, run.extent().blocks());
-      const Mapping::Outcome done = m.install(run, !run.writable(), upgrade, volume_.region());
+      const Mapping::Outcome done = m.install(run, !stores, upgrade, volume_.region());
       result = done.result;
       counters_.installed_pages.add(done.pages);
       client.installs.add(done.pages);

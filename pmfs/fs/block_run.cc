@@ -79,6 +79,7 @@ BlockRun::BlockRun(BlockRun&& o) noexcept
       entered_(std::exchange(o.entered_, false)),
       shown_(o.shown_),
       dirty_(o.dirty_),
+      clean_(o.clean_),
       zeroed_(o.zeroed_),
       locked_(std::move(o.locked_)) {
   o.locked_.clear();
@@ -303,6 +304,12 @@ void BlockRun::mark_shown() { shown_ = true; }
 
 void BlockRun::mark_dirty() { dirty_ = true; }
 
+bool BlockRun::dirty() const {
+  return std::any_of(locked_.begin(), locked_.end(), [](const LockedEntry& e) { return e.value.dirty(); });
+}
+
+void BlockRun::mark_clean() { clean_ = true; }
+
 Entry BlockRun::value_for(const LockedEntry& e) const {
   uint64_t flags = e.value.flags();
   switch (kind_) {
@@ -315,6 +322,8 @@ Entry BlockRun::value_for(const LockedEntry& e) const {
     default: return e.value;
   }
   if (shown_) flags |= Entry::kShown;
+  // A large entry of which the run is only a part stays what it was.
+  if (clean_ && e.head >= extent_.pgoff && end_of(e) <= extent_.end()) flags &= ~Entry::kDirty;
   if (dirty_) flags |= Entry::kDirty;
   Pfn pfn = e.head >= extent_.pgoff ? extent_.pfn_at(e.head) : extent_.pfn - (extent_.pgoff - e.head);
   return Entry::make(pfn, order_of(e), flags);

@@ -60,6 +60,8 @@ class BlockRun {
   bool resolved() { return i_->exclusion->fault_resolved(&ticket_); }
   void mark_shown();      // somebody may have a PTE from now on: who moves the block takes it away
   void mark_dirty();      // somebody may store through a PTE from now on: fsync flushes these pages
+  bool dirty() const;     // some page of the run is
+  void mark_clean();      // nobody can store through a PTE, and all stores are flushed
 
  private:
   BlockRun(MountedVolume& v, Inode& i, const exclusion::FaultTicket& t) : v_(&v), i_(&i), ticket_(t) {}
@@ -82,7 +84,7 @@ class BlockRun {
   PageRange hole_{};      // kHole: from the first page to the next extent
   exclusion::FaultTicket ticket_;
   bool entered_ = false;
-  bool shown_ = false, dirty_ = false;
+  bool shown_ = false, dirty_ = false, clean_ = false;
   bool zeroed_ = false;   // kUnwritten: the blocks are known to read as zero
   std::vector<exclusion::LockedEntry> locked_;
 };

@@ -149,8 +149,33 @@ void MountedVolume::note_stores(Inode& i) {
   touch_mtime(i);
 }
 
-// Metadata is synchronous; what is left are stores through mappings: the pages that were installed writable.
-// They keep their mark, since they may be stored to again without a fault.
+// Flushes the stores to the pages of `r` that are marked dirty, and takes the marks away where no store can reach the
+// block any more without a fault that makes a new one. The lock entries are held until all is flushed: another fsync that finds
+// no mark may rely on it.
+// Source: fs/dax.c dax_writeback_one.
+void MountedVolume::write_back(Inode& i, PageRange r) {
+  for (Pgoff p = r.first; p < r.end;) {
+    BlockRun run = BlockRun::grab(*this, i, p, std::min(r.end - p, kHugeBlocks), Wait::kBlock, BlockRun::Eof::kIgnore);
+    if (!run.resolved()) continue;
+    if (run.kind() == BlockKind::kWritten && run.dirty()) {
+      const bool clean = protect(i, run.extent().range());
+      PMFS_PAUSE_POINT("fsync:before_flush");
+      region_->flush(region_->address(run.extent().pfn), run.count() * kBlockSize);
+      region_->drain();
+      if (clean) run.mark_clean();
+    }
+    p += std::max<uint64_t>(run.count(), 1);
+  }
+}
+
+// The caller has the pages' entries locked. False: somebody may go on storing to them unseen.
+bool MountedVolume::protect(Inode& i, PageRange r) {
+  if (!gated() || strangers() != 0 || i.foreign_ptes.load() != 0) return false;
+  const auto holders = i.pte_holders();
+  return std::all_of(holders.begin(), holders.end(), [r](const auto& h) { return h->write_protect(r); });
+}
+
+// Metadata is synchronous; what is left are stores through mappings: to the pages that were installed writable.
 void MountedVolume::fsync(Inode& i, PageRange pages) {
   note_stores(i);
   if (i.all_dirty.load()) {
@@ -162,14 +187,16 @@ void MountedVolume::fsync(Inode& i, PageRange pages) {
           region_->flush(region_->address(run.extent().pfn), run.count() * kBlockSize);
         p += std::max<uint64_t>(run.count(), 1);
       }
+    region_->drain();
     if (last_time) i.all_dirty.store(false);
   }
-  i.entries.for_each(pages, [&](Pgoff, exclusion::Entry e) {
+  std::vector<PageRange> dirty;
+  i.entries.for_each(pages, [&](Pgoff head, exclusion::Entry e) {
     if (!e.dirty()) return;
-    PMFS_PAUSE_POINT("fsync:before_flush");
-    region_->flush(region_->address(e.pfn()), e.pages() * kBlockSize);
+    if (dirty.empty() || dirty.back().end != head) dirty.push_back({head, head});
+    dirty.back().end = head + e.pages();
   });
-  region_->drain();
+  for (const PageRange& r : dirty) write_back(i, r);
 }
 
 }  // namespace pmfs

@@ -126,7 +126,8 @@ class MountedVolume {
   size_t write(Inode& i, std::span<const std::byte> in, uint64_t offset, Wait wait = Wait::kBlock);
   uint64_t append(Inode& i, std::span<const std::byte> in, Wait wait = Wait::kBlock);  // returns the offset
   void fsync(Inode& i) { fsync(i, {Pgoff(0), kEndOfFile}); }
-  void fsync(Inode& i, PageRange pages);  // of the stores to these pages
+  // Of the stores to these pages. In gated mode the PTEs are read-only then, and what is not stored to again is not flushed again.
+  void fsync(Inode& i, PageRange pages);
   // mtime moves if there may have been stores through mappings since the last call. The end of a mapping says so too.
   void note_stores(Inode& i);
 
@@ -253,6 +254,8 @@ class MountedVolume {
   void fill_holes(Inode& i, PageRange r, Wait wait);
   static constexpr unsigned kMaxMoveAttempts = 1000;
   bool evacuate(Inode& i, PageRange r, Wait wait, BlockEvent what, uint64_t client);
+  void write_back(Inode& i, PageRange r);
+  bool protect(Inode& i, PageRange r);
   void release_direct(Inode& i, PageRange r, Wait wait);
   void hold(Inode& i, PageRange whole, Stuck s);
   void retire(Stuck s);

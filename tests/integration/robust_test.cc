@@ -264,15 +264,19 @@ TEST_CASE("interleaving 23: a store between the look at a page's mark and its fl
   CAPTURE(lost);
   Two t;
   t.a->ok("store m 8192 1");
+  auto i = t.m.inode("/f");
+  CHECK(i->entries.peek(Pgoff(2)).dirty());
   {
     pause::Gate gate("fsync:before_flush");
     t.b->ok("async 1 fsync f");
     REQUIRE(gate.wait_arrived());
-    t.a->ok("store m 8193 2");  // no fault: the PTE is there
+    t.a->ok("async 1 store m 8193 2");  // its PTE is read-only by now: it waits for the flush
+    for (int k = 0; k < 4000 && i->entries.waiters() == 0; ++k) ::usleep(1000);
+    CHECK(t.a->cmd("poll 1") == "pending");
     gate.release();
     t.b->ok("wait 1");
+    t.a->ok("wait 1");
   }
-  auto i = t.m.inode("/f");
   CHECK(i->entries.peek(Pgoff(2)).dirty());
   if (lost) {
     exclusion::LockedEntry e = i->entries.lock(Pgoff(2), 0, Wait::kBlock);
