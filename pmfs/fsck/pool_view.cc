@@ -88,7 +88,7 @@ void PoolView::recover_in_child(const std::filesystem::path& path, unsigned seco
     fail(ENOMEM, "no memory for a copy of the pool");
   // Of a processor: more than a sound pool of this size can need, whose objects are each visited a few times. libpmemobj
   // walks a damaged heap in circles.
-  constexpr uint64_t kCpuSeconds = 4, kBytesPerSecond = 8 << 20;
+  constexpr uint64_t kCpuSeconds = 1, kBytesPerSecond = 8 << 20;
   const auto cpu = static_cast<unsigned>(std::min<uint64_t>(seconds, kCpuSeconds + bytes_ / kBytesPerSecond));
   Guarded g = guarded(seconds, [&] { return open_and_copy(path, copy.get()); }, cpu);
   if (g.error == EBUSY || g.error == EACCES || g.error == EPERM) fail(g.error, "{}", g.problem);

@@ -15,7 +15,7 @@ std::array<uint8_t, 16> Store::format(const std::filesystem::path& path, const G
 void probe(const std::filesystem::path& path) {
   // A hang, not a pool that takes its time: libpmemobj goes through its lanes and the headers of its chunks, and follows
   // pointers of its own, round in a circle if they are damaged so.
-  constexpr unsigned kSeconds = 300, kCpuSeconds = 4;
+  constexpr unsigned kSeconds = 300, kCpuSeconds = 1;
   constexpr uint64_t kBytesPerSecond = uint64_t{64} << 20;
   std::error_code ignored;
   const uint64_t bytes = std::filesystem::file_size(path, ignored);
