@@ -25,12 +25,12 @@ Mapping::Mapping(uint64_t id_, uint64_t va_, PageRange pages_, int prot, int32_t
       prot_(prot),
       vmas_(pages_) {
   if (origin == Origin::kNew) return;
-  vmas_.assign({pages, VmaKind::kUnknown, Pfn(0), true});
+  vmas_.assign({pages, VmaKind::kUnknown, Pfn(0), true, 0});
   foreign_.store(true);
   this->inode().foreign_ptes.fetch_add(1);
 }
 
-Mapping::Mapping(uint64_t id_, PageRange part, const Mapping& of, const VmaTable& vmas)
+Mapping::Mapping(uint64_t id_, PageRange part, const Mapping& of, const VmaTable& vmas, uint64_t last_command)
     : id(id_),
       va(of.va_of(part.first)),
       pages(part),
@@ -40,7 +40,8 @@ Mapping::Mapping(uint64_t id_, PageRange part, const Mapping& of, const VmaTable
       uffd_(of.uffd_),
       agent_(of.agent_),
       prot_(of.prot()),
-      vmas_(part, vmas) {
+      vmas_(part, vmas),
+      last_command_(last_command) {
   if (!of.foreign_.load()) return;
   foreign_.store(true);
   inode().foreign_ptes.fetch_add(1);
@@ -50,8 +51,8 @@ Mapping::Parts Mapping::split(Pgoff at, uint64_t left_id, uint64_t right_id) {
   Parts parts;
   {
     WriterLock l(vma_mutex_);
-    parts = {std::shared_ptr<Mapping>(new Mapping(left_id, {pages.first, at}, *this, vmas_)),
-             std::shared_ptr<Mapping>(new Mapping(right_id, {at, pages.end}, *this, vmas_))};
+    parts = {std::shared_ptr<Mapping>(new Mapping(left_id, {pages.first, at}, *this, vmas_, last_command_)),
+             std::shared_ptr<Mapping>(new Mapping(right_id, {at, pages.end}, *this, vmas_, last_command_))};
     // Holders before this one hands on to them: who asks the holders for write protection meets them either way.
     for (auto& p : parts) inode().add_pte_holder(p);
     parts_ = parts;
@@ -207,7 +208,8 @@ uint64_t Mapping::command(PageRange r, VmaKind kind, Pfn pfn, std::shared_ptr<co
   c.bytes = r.count() * kBlockSize;
   c.offset = kind == VmaKind::kRegion ? pfn.bytes() : kind == VmaKind::kSentinel ? r.first.bytes() : 0;
   c.mapping = shared_from_this();
-  vmas_.assign({r, kind, pfn, true});
+  c.number = ++last_command_;
+  vmas_.assign({r, kind, pfn, true, c.number});
   return agent_.post(std::move(c));
 }
 
@@ -265,7 +267,8 @@ void Mapping::vma_done(const VmaCommand& c, int err) {
     }
     parts = parts_;
     Pfn pfn(c.kind == VmaKind::kRegion ? c.offset >> kBlockShift : 0);
-    vmas_.assign({c.pages, err == 0 ? c.kind : VmaKind::kUnknown, pfn, false});
+    // A later command may have been given meanwhile (a revoke): the table goes on saying that.
+    vmas_.executed({c.pages, err == 0 ? c.kind : VmaKind::kUnknown, pfn, false, c.number});
   }
   for (auto& part : parts) {
     if (!part) continue;

@@ -38,6 +38,7 @@ struct VmaCommand {
   std::shared_ptr<Mapping> mapping;
   std::shared_ptr<const void> keep;  // until it is answered; see PteHolder::revoke
   bool parting = false;
+  uint64_t number = 0;    // of the mapping's commands
   int64_t posted_ns = 0;  // set by the agent
 };
 
@@ -122,7 +123,7 @@ class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
   bool gone() const override { return gone_.load(std::memory_order_acquire); }
 
  private:
-  Mapping(uint64_t id, PageRange part, const Mapping& of, const VmaTable& vmas);
+  Mapping(uint64_t id, PageRange part, const Mapping& of, const VmaTable& vmas, uint64_t last_command);
   uint64_t command(PageRange r, VmaKind kind, Pfn pfn, std::shared_ptr<const void> keep = nullptr, bool parting = false)
       REQUIRES(vma_mutex_);
   PageRange around_run(const FileExtent& e) const REQUIRES(vma_mutex_);
@@ -137,6 +138,7 @@ class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
   std::atomic<int> prot_;
   SharedMutex vma_mutex_{LockRank::kVma, "mapping vma"};
   VmaTable vmas_ GUARDED_BY(vma_mutex_);
+  uint64_t last_command_ GUARDED_BY(vma_mutex_) = 0;
   Parts parts_ GUARDED_BY(vma_mutex_);  // null but in a split one
   bool parting_ GUARDED_BY(vma_mutex_) = false;
   std::vector<std::shared_ptr<const void>> parting_keeps_ GUARDED_BY(vma_mutex_);

@@ -33,7 +33,7 @@ void VmaTable::assign(const VmaSegment& s) {
   map_.erase(map_.lower_bound(s.pages.first), map_.lower_bound(s.pages.end));
   auto it = map_.emplace(s.pages.first, s).first;
   auto joins = [](const VmaSegment& a, const VmaSegment& b) {
-    return a.kind == b.kind && a.pending == b.pending && (a.kind != VmaKind::kRegion || a.pfn_at(b.pages.first) == b.pfn);
+    return a.kind == b.kind && a.pending == b.pending && a.command == b.command && (a.kind != VmaKind::kRegion || a.pfn_at(b.pages.first) == b.pfn);
   };
   auto next = std::next(it);
   if (next != map_.end() && joins(it->second, next->second)) {
@@ -46,6 +46,21 @@ void VmaTable::assign(const VmaSegment& s) {
       prev->second.pages.end = it->second.pages.end;
       map_.erase(it);
     }
+  }
+}
+
+void VmaTable::executed(VmaSegment s) {
+  const PageRange all = s.pages;
+  const VmaSegment whole = s;
+  for (Pgoff p = all.first; p < all.end;) {
+    const VmaSegment& now = at(p);
+    s.pages = {p, std::min(now.pages.end, all.end)};
+    p = s.pages.end;
+    if (now.command != whole.command) continue;
+    if (s.kind == VmaKind::kRegion) s.pfn = whole.pfn_at(s.pages.first);
+    s.pending = false;
+    s.command = 0;
+    assign(s);
   }
 }
 

@@ -16,6 +16,7 @@ struct VmaSegment {
   VmaKind kind = VmaKind::kSentinel;
   Pfn pfn;              // kRegion: of the first page
   bool pending = false;  // a command is under way: the VMA is this or what it was before
+  uint64_t command = 0;  // which: the last that was given for these pages; 0: none is under way
   Pfn pfn_at(Pgoff p) const { return pfn + (p - pages.first); }
 };
 
@@ -27,6 +28,9 @@ class VmaTable {
 
   const VmaSegment& at(Pgoff p) const;  // p inside the mapping
   void assign(const VmaSegment& s);     // replaces what was there
+  // Command number `s.command` has been executed and left `s`, where no later one is under way: what that one leaves is not known
+  // yet, so those pages stay pending.
+  void executed(VmaSegment s);
   // The largest range around `r` within `within` that is all of `kind` and not pending, `r` aside.
   PageRange widen(PageRange r, PageRange within, VmaKind kind) const;
   bool any_pending(PageRange r) const;

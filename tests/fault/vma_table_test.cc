@@ -106,3 +106,30 @@ TEST_CASE("fault-around stops where the neighbours have their PTEs, looks now an
   CHECK(after < FaultAround::kLook);
   CHECK(touch(false) == FaultAround::kMin);
 }
+
+// Acked mode: a revoke (2) is given while the command that maps (1) is under way. If the first answer made the pages certain, a fault
+// could have another block mapped (3), which the second answer would then hide from the next revoke.
+TEST_CASE("vma table: an answer says nothing of pages for which a later command is under way") {
+  VmaTable t({Pgoff(0), Pgoff(100)});
+  t.assign({{Pgoff(10), Pgoff(20)}, VmaKind::kRegion, Pfn(500), true, 1});
+  t.assign({{Pgoff(12), Pgoff(16)}, VmaKind::kSentinel, Pfn(0), true, 2});
+  t.executed({{Pgoff(10), Pgoff(20)}, VmaKind::kRegion, Pfn(500), false, 1});
+  CHECK_FALSE(t.at(Pgoff(11)).pending);
+  CHECK(t.at(Pgoff(11)).pfn_at(Pgoff(11)) == Pfn(501));
+  CHECK(t.at(Pgoff(12)).pending);
+  CHECK(t.at(Pgoff(12)).kind == VmaKind::kSentinel);
+  CHECK(t.at(Pgoff(15)).pending);
+  CHECK_FALSE(t.at(Pgoff(16)).pending);
+  CHECK(t.at(Pgoff(16)).pfn_at(Pgoff(16)) == Pfn(506));
+  t.executed({{Pgoff(12), Pgoff(16)}, VmaKind::kSentinel, Pfn(0), false, 2});
+  CHECK_FALSE(t.any_pending({Pgoff(0), Pgoff(100)}));
+  CHECK(t.at(Pgoff(13)).kind == VmaKind::kSentinel);
+  // And the answer to the earlier one of two like commands is not the later one's.
+  t.assign({{Pgoff(12), Pgoff(16)}, VmaKind::kSentinel, Pfn(0), true, 4});
+  t.assign({{Pgoff(12), Pgoff(16)}, VmaKind::kSentinel, Pfn(0), true, 5});
+  t.executed({{Pgoff(12), Pgoff(16)}, VmaKind::kSentinel, Pfn(0), false, 4});
+  CHECK(t.at(Pgoff(13)).pending);
+  t.executed({{Pgoff(12), Pgoff(16)}, VmaKind::kSentinel, Pfn(0), false, 5});
+  CHECK_FALSE(t.at(Pgoff(13)).pending);
+  CHECK(t.segments() == 5);
+}
