@@ -65,6 +65,11 @@ pmfs_volume* pmfs_connect(const char* volume_path) {
                  [&] { return new pmfs_volume{pmfs::Volume(path_or_fail(volume_path))}; });
 }
 
+pmfs_volume* pmfs_connect_read_only(const char* volume_path) {
+  return guarded(static_cast<pmfs_volume*>(nullptr),
+                 [&] { return new pmfs_volume{pmfs::Volume(path_or_fail(volume_path), pmfs::Access::kReadOnly)}; });
+}
+
 void pmfs_disconnect(pmfs_volume* v) { delete v; }
 
 int pmfs_open(pmfs_volume* v, const char* path, int flags, mode_t mode) {

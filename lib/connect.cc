@@ -16,13 +16,13 @@
 namespace pmfs {
 namespace {
 
-UniqueFd connect_socket(int dir, const std::string& volume, bool by_dir) {
+UniqueFd connect_socket(int dir, const std::string& volume, Access access, bool by_dir) {
   UniqueFd s(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   if (!s) fail(errno, "can't create a socket; out of file descriptors?");
   sockaddr_un addr{};
   addr.sun_family = AF_UNIX;
-  std::string path = volume + "/" + proto::kSocketName;
-  if (by_dir || path.size() >= sizeof addr.sun_path) path = fmt::format("/proc/self/fd/{}/{}", dir, proto::kSocketName);
+  std::string path = volume + "/" + socket_name(access);
+  if (by_dir || path.size() >= sizeof addr.sun_path) path = fmt::format("/proc/self/fd/{}/{}", dir, socket_name(access));
   std::memcpy(addr.sun_path, path.c_str(), path.size() + 1);
   int r;
   do {
@@ -30,6 +30,9 @@ UniqueFd connect_socket(int dir, const std::string& volume, bool by_dir) {
   } while (r != 0 && errno == EINTR);
   if (r == 0) return s;
   const int err = errno;
+  if ((err == ENOENT || err == ECONNREFUSED) && access == Access::kReadOnly) {
+    fail(err, "no manager lets read-only clients in to the volume {}; start one with: pmfs serve {} --read-only-socket-mode 0666", volume, volume);
+  }
   if (err == ENOENT || err == ECONNREFUSED) {
     fail(err, "no manager serves the volume {}; start one with: pmfs serve {}", volume, volume);
   }
@@ -84,6 +87,8 @@ void check(const proto::HelloReply& h, const std::string& volume) {
 
 }  // namespace
 
+const char* socket_name(Access access) { return access == Access::kReadOnly ? proto::kReadOnlySocketName : proto::kSocketName; }
+
 uint64_t sentinel_mode(const proto::HelloReply& hello) {
   constexpr uint64_t kZeros = UFFDIO_REGISTER_MODE_MINOR | UFFDIO_REGISTER_MODE_WP;  // what it may show of holes, and a store to that
   return UFFDIO_REGISTER_MODE_MISSING | (hello.acked != 0 ? kZeros : 0);
@@ -99,9 +104,9 @@ void fail_gone(const std::string& volume) {
   fail(ENOTCONN, "the manager of the volume {} is gone; start it again: pmfs serve {}", volume, volume);
 }
 
-Connection connect_manager(int dir, const std::string& volume, uint64_t token, uint64_t flags) {
+Connection connect_manager(int dir, const std::string& volume, Access access, uint64_t token, uint64_t flags) {
   Connection c;
-  c.socket = connect_socket(dir, volume, token != 0 || flags != 0);
+  c.socket = connect_socket(dir, volume, access, token != 0 || flags != 0);
   proto::HelloRequest hello{};
   hello.fork_token = token;
   hello.flags = flags;

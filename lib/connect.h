@@ -5,6 +5,7 @@
 #include <string>
 
 #include "pmfs/base/unique_fd.h"
+#include "pmfs/pmfs.hpp"
 #include "pmfs/proto/protocol.h"
 
 namespace pmfs {
@@ -21,12 +22,14 @@ struct Connection {
 // UFFDIO_REGISTER_MODE_ bits of a sentinel's VMAs.
 uint64_t sentinel_mode(const proto::HelloReply& hello);
 
+const char* socket_name(Access access);  // in the volume's directory
+
 // Opens the volume's directory (kept, so that a fork finds the socket again after chdir). Throws ENOENT, ENOTDIR...
 UniqueFd open_volume_dir(const std::string& volume);
 
 // token: 0, or from Op::kForkPrepare in the parent. flags: proto::kHelloReattach, or 0. Throws Error: ENOENT or ECONNREFUSED
 // (no manager), EACCES, EPROTO.
-Connection connect_manager(int dir, const std::string& volume, uint64_t token, uint64_t flags = 0);
+Connection connect_manager(int dir, const std::string& volume, Access access, uint64_t token, uint64_t flags = 0);
 
 // The error for a session whose manager is gone.
 [[noreturn]] void fail_gone(const std::string& volume);

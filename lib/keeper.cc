@@ -37,7 +37,8 @@ int poll_for(pollfd* p, nfds_t n, int64_t ns) {
 
 }  // namespace
 
-Keeper::Keeper(const Connection& c, int dir, const proto::Ring& ring, Agent& agent, Holdings& holdings, Link& link)
+Keeper::Keeper(const Connection& c, int dir, const char* socket_name, const proto::Ring& ring, Agent& agent,
+               Holdings& holdings, Link& link)
     : c_(c),
       ring_(ring),
       agent_(agent),
@@ -46,7 +47,7 @@ Keeper::Keeper(const Connection& c, int dir, const proto::Ring& ring, Agent& age
       stop_event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (!stop_event_) fail(errno, "no eventfd; out of file descriptors?");
   address_.sun_family = AF_UNIX;
-  const std::string path = fmt::format("/proc/self/fd/{}/{}", dir, proto::kSocketName);
+  const std::string path = fmt::format("/proc/self/fd/{}/{}", dir, socket_name);
   path.copy(address_.sun_path, sizeof address_.sun_path - 1);
   thread_.start(entry, this, "pmfs-keeper");
 }

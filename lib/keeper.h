@@ -36,7 +36,7 @@ struct Link {
 class Keeper {
  public:
   // The fds of `c` keep their numbers: those of the next manager take their places by dup3(). All must outlive the thread.
-  Keeper(const Connection& c, int dir, const proto::Ring& ring, Agent& agent, Holdings& holdings, Link& link);
+  Keeper(const Connection& c, int dir, const char* socket_name, const proto::Ring& ring, Agent& agent, Holdings& holdings, Link& link);
   ~Keeper();
   Keeper(const Keeper&) = delete;
   Keeper& operator=(const Keeper&) = delete;

@@ -25,17 +25,17 @@ constexpr useconds_t kHangupUs = 1000;  // until the keeper has seen a hang-up t
 
 // --- life
 
-std::shared_ptr<Session> Session::connect(const std::string& volume) {
+std::shared_ptr<Session> Session::connect(const std::string& volume, Access access) {
   choose_persist_functions();
   ForkGate::Pass pass;
-  std::shared_ptr<Session> s(new Session(volume));
+  std::shared_ptr<Session> s(new Session(volume, access));
   s->start(0);
   s->keep();
   register_session(s.get());
   return s;
 }
 
-Session::Session(const std::string& volume) : dir_(open_volume_dir(volume)) {
+Session::Session(const std::string& volume, Access access) : access_(access), dir_(open_volume_dir(volume)) {
   volume_ = std::filesystem::absolute(volume).lexically_normal().string();
   constexpr int64_t kDefaultMs = 10'000;
   const char* ms = std::getenv("PMFS_PATIENCE_MS");
@@ -43,7 +43,7 @@ Session::Session(const std::string& volume) : dir_(open_volume_dir(volume)) {
 }
 
 void Session::start(uint64_t token, uint64_t flags) {
-  Connection c = connect_manager(dir_.get(), volume_, token, flags);
+  Connection c = connect_manager(dir_.get(), volume_, access_, token, flags);
   auto ring = std::make_unique<proto::Ring>(c.ring.get());
   // A child must not see the parent's ring, not even one made by a raw clone() that skips the fork handlers.
   if (kernel::madvise(ring->base(), proto::RingLayout::kBytes, MADV_DONTFORK) != 0) {
@@ -58,7 +58,7 @@ void Session::start(uint64_t token, uint64_t flags) {
 }
 
 void Session::keep() {
-  keeper_ = std::make_unique<Keeper>(c_, dir_.get(), *ring_, *agent_, holdings_, link_);
+  keeper_ = std::make_unique<Keeper>(c_, dir_.get(), socket_name(access_), *ring_, *agent_, holdings_, link_);
 }
 
 Session::~Session() {

@@ -26,7 +26,7 @@
 #include "lib/holdings.h"
 #include "lib/keeper.h"
 #include "pmfs/base/mutex.h"
-#include "pmfs/error.hpp"
+#include "pmfs/pmfs.hpp"
 #include "pmfs/proto/protocol.h"
 #include "pmfs/proto/ring.h"
 
@@ -46,7 +46,7 @@ class Session {
   // Gets the reply and the slot's bounce buffer, before the slot is given back. Must not call the session.
   using Out = std::function<void(const proto::Reply&, std::span<const std::byte>)>;
 
-  static std::shared_ptr<Session> connect(const std::string& volume);
+  static std::shared_ptr<Session> connect(const std::string& volume, Access access = Access::kReadWrite);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -83,7 +83,7 @@ class Session {
 
  private:
   class Lease;
-  explicit Session(const std::string& volume);
+  Session(const std::string& volume, Access access);
   void start(uint64_t token, uint64_t flags = 0);
   void keep();
   bool attach_by_token();
@@ -104,6 +104,7 @@ class Session {
   void wait_connected();
 
   std::string volume_;  // absolute
+  const Access access_;
   UniqueFd dir_;
   Connection c_;
   std::unique_ptr<proto::Ring> ring_;

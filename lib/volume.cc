@@ -44,7 +44,9 @@ std::vector<ExtentInfo> read_extents(proto::Request request, const ExtentsCall& 
   }
 }
 
-Volume::Volume(const std::string& path) : session_(Session::connect(path)) {}
+Volume::Volume(const std::string& path) : Volume(path, Access::kReadWrite) {}
+
+Volume::Volume(const std::string& path, Access access) : session_(Session::connect(path, access)) {}
 
 File Volume::open(std::string_view path, int flags, unsigned mode) {
   ForkGate::Pass pass;
@@ -153,7 +155,7 @@ std::vector<ClientInfo> Volume::clients() {
   session_->call(make_request(proto::Op::kClients), {}, [&](const proto::Reply& r, std::span<const std::byte> bounce) {
     for (const auto& w : take_array<proto::WireClient>(bounce, r.v0)) {
       all.push_back({w.id, w.mappings, w.mapped_bytes, w.handles, w.faults, w.installs, w.agent_queue, w.pid, w.uid,
-                     w.has_uffd != 0, w.revokes, w.revoke_age_ns});
+                     (w.state & proto::kClientReady) != 0, (w.state & proto::kClientReadOnly) != 0, w.revokes, w.revoke_age_ns});
     }
   });
   return all;

@@ -16,6 +16,8 @@ extern "C" {
 typedef struct pmfs_volume pmfs_volume;
 
 pmfs_volume* pmfs_connect(const char* volume_path);
+/* By the manager's read-only socket (pmfs serve --read-only-socket-mode). EROFS: what would change the volume; EACCES: PROT_WRITE. */
+pmfs_volume* pmfs_connect_read_only(const char* volume_path);
 void pmfs_disconnect(pmfs_volume* v); /* handles and mappings of it go on until closed */
 
 int pmfs_open(pmfs_volume* v, const char* path, int flags, mode_t mode);

@@ -60,7 +60,7 @@ struct StatFs {
 struct ClientInfo {
   uint64_t id, mappings, mapped_bytes, handles, faults, installs, agent_queue;
   uint32_t pid, uid;
-  bool has_uffd;
+  bool has_uffd, read_only;
   uint32_t revokes;        // acked mode: how often it was asked to let go of blocks and has not answered
   uint64_t revoke_age_ns;  // since the oldest of those
 };
@@ -75,6 +75,8 @@ struct Project {
   uint32_t id = 0;       // 0: none
   bool inherit = false;  // of a directory: what is made in it is of the project
 };
+
+enum class Access : bool { kReadWrite, kReadOnly };
 
 class Session;  // connection to one manager, shared by the objects below
 
@@ -156,6 +158,10 @@ class Volume {
  public:
   // Connects to the manager that serves the volume directory. ENOENT, ECONNREFUSED (no manager), EACCES, EPROTO.
   explicit Volume(const std::string& path);
+  // kReadOnly: by the manager's read-only socket (pmfs serve --read-only-socket-mode; ENOENT, ECONNREFUSED: it has none). Nothing
+  // that this process does can store to the volume: what would change it is EROFS, a mapping for stores EACCES. Such a client
+  // answers when blocks that it has mapped are taken away: while it is stopped they are not used again (--fence-after).
+  Volume(const std::string& path, Access access);
   // Paths are absolute within the volume, and so is an absolute target of a symbolic link; ELOOP after 40 links.
   File open(std::string_view path, int flags, unsigned mode = 0644);
   // By number, as from Stat. flags: O_RDONLY or O_RDWR. ESTALE: there is no such file any more.

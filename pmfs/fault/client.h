@@ -19,6 +19,7 @@ class Client {
   const uint64_t id;
   SigbusPage sigbus_page;
   Counter faults, installs;
+  bool read_only = false;  // set once, as uffd
   // It is handing over its mappings: an address that none of them has is not a stray one yet.
   std::atomic<bool> reattaching{false};
   std::atomic<bool> starved{false};  // some page of it shows SIGBUS for want of space

@@ -10,7 +10,7 @@ namespace pmfs::fault {
 
 namespace {
 
-// Acked mode: the kernel resolves the client's faults where it has a block mapped, so any page of it may be stored to.
+// A direct mapping: the kernel resolves the client's faults where it has a block mapped, so any page of it may be stored to.
 void mark_direct(Mapping& m, BlockRun& run) {
   run.mark_shown();
   if ((m.prot() & PROT_WRITE) == 0) return;
@@ -51,7 +51,8 @@ void FaultHandler::handle(Client& client, const uffd_msg& m) {
 void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, bool write, bool upgrade) {
   Inode& inode = m.inode();
   inode.traffic.faults.add();
-  const bool gated = volume_.gated();
+  const bool gated = !m.direct;
+  if (write && client.read_only) return m.refuse_store(p);
   const FaultAround::Window window = m.around.at(p);
   Mapping::Installed result = Mapping::Installed::kDone;
   bool beyond_eof = false, no_page = false;

@@ -18,12 +18,14 @@ Mapping::Mapping(uint64_t id_, uint64_t va_, PageRange pages_, int prot, int32_t
       va(va_),
       pages(pages_),
       sentinel_fd(fd_),
+      direct(agent.direct()),
       inode_(std::make_shared<const InodeRef>(std::move(inode))),
       sentinel_(std::move(sentinel)),
       uffd_(std::move(uffd)),
       agent_(agent),
       prot_(prot),
       vmas_(pages_) {
+  if (direct) this->inode().direct_mappings.fetch_add(1);
   if (origin == Origin::kNew) return;
   vmas_.assign({pages, VmaKind::kUnknown, Pfn(0), true, 0});
   foreign_.store(true);
@@ -35,6 +37,7 @@ Mapping::Mapping(uint64_t id_, PageRange part, const Mapping& of, const VmaTable
       va(of.va_of(part.first)),
       pages(part),
       sentinel_fd(of.sentinel_fd),
+      direct(of.direct),
       inode_(of.inode_),
       sentinel_(of.sentinel_),
       uffd_(of.uffd_),
@@ -42,9 +45,14 @@ Mapping::Mapping(uint64_t id_, PageRange part, const Mapping& of, const VmaTable
       prot_(of.prot()),
       vmas_(part, vmas),
       last_command_(last_command) {
+  if (direct) inode().direct_mappings.fetch_add(1);
   if (!of.foreign_.load()) return;
   foreign_.store(true);
   inode().foreign_ptes.fetch_add(1);
+}
+
+Mapping::~Mapping() {
+  if (direct) inode().direct_mappings.fetch_sub(1);
 }
 
 Mapping::Parts Mapping::split(Pgoff at, uint64_t left_id, uint64_t right_id) {
@@ -147,6 +155,7 @@ Mapping::Outcome Mapping::install(const BlockRun& run, bool protect, bool upgrad
 // PTEs are where VMAs of the region are, or where they are about to be replaced by others. The sentinel's VMAs are not
 // registered for write protection and have no PTE.
 bool Mapping::write_protect(PageRange r) {
+  if (direct) return true;  // beside gated ones: a read-only client's
   r = {std::max(r.first, pages.first), std::min(r.end, pages.end)};
   Parts parts;
   {

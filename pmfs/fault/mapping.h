@@ -1,6 +1,7 @@
 // Mapping: a client's VMA range of a file, as the manager knows it.
 //
-// Gated: VMAs are hints, and PTEs are installed here. Acked: a VMA of the region is direct, the kernel resolves its faults; so
+// Of a gated client VMAs are hints, and PTEs are installed here. Of a direct one (each of an acked volume, and read-only ones) a
+// VMA of the region is direct, the kernel resolves its faults; so
 // the client may have PTEs wherever it has such a VMA, or was told to make one, or where nobody knows. Those it is asked to
 // take away (revoke) before a block is anybody else's. Commands of a client are executed in order, so the answer to one
 // that came later covers those before it.
@@ -52,6 +53,8 @@ class Agent {
   // It could not take away what it was asked to: nothing but its death says that it is gone. It is fenced; `keep` is
   // kept until then.
   virtual void refused(std::shared_ptr<const void> keep) = 0;
+  // The client's VMAs of the region are direct: all its life.
+  virtual bool direct() const = 0;
 };
 
 class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
@@ -62,6 +65,7 @@ class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
   enum class Origin : uint8_t { kNew, kTakenOver };
   Mapping(uint64_t id, uint64_t va, PageRange pages, int prot, int32_t sentinel_fd, InodeRef inode,
           std::shared_ptr<Sentinel> sentinel, std::shared_ptr<Uffd> uffd, Agent& agent, Origin origin = Origin::kNew);
+  ~Mapping() override;
 
   const uint64_t id;
   const uint64_t va;
@@ -73,6 +77,7 @@ class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
   Pgoff pgoff_at(uint64_t address) const { return pages.first + ((address - va) >> kBlockShift); }
   uint64_t end_va() const { return va_of(pages.end); }
   FaultAround around;
+  const bool direct;
   int prot() const { return prot_.load(std::memory_order_relaxed); }
   void set_prot(int prot) { prot_.store(prot, std::memory_order_relaxed); }  // of commands that are posted from now on
 
@@ -104,6 +109,8 @@ class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
   Outcome show_zeros(PageRange r);
   // Acked mode, before unmapped(): the client lets go of all of it, then unmaps it.
   void part();
+  // A store by a client that may only load: SIGBUS, if it has not been SIGSEGV.
+  void refuse_store(Pgoff p);
   // What waits for the answer to part(), if it never comes: now the caller's.
   std::vector<std::shared_ptr<const void>> end_parting();
 

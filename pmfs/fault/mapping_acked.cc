@@ -70,7 +70,7 @@ Mapping::Outcome Mapping::show_zeros(PageRange r) {
 
 bool Mapping::revoke(PageRange r, const std::shared_ptr<const void>& keep) {
   r = {std::max(r.first, pages.first), std::min(r.end, pages.end)};
-  if (r.empty()) return false;
+  if (r.empty() || !direct) return false;
   Parts parts;
   bool any = false;
   {
@@ -96,6 +96,13 @@ bool Mapping::revoke(PageRange r, const std::shared_ptr<const void>& keep) {
   if (!parts[0]) return any;
   const bool left = parts[0]->revoke(r, keep);
   return parts[1]->revoke(r, keep) || left;
+}
+
+// What shows zeros there goes first, and then the mark of its protection, or it could not be poisoned: only an empty PTE can.
+void Mapping::refuse_store(Pgoff p) {
+  sentinel_->drop_zeros({p, p + 1});
+  uffd_->unprotect(va_of(p), kBlockSize);
+  if (uffd_->poison(va_of(p), kBlockSize) != 0) wake({p, p + 1});
 }
 
 void Mapping::part() {

@@ -1,7 +1,9 @@
-// Acked mode: what replaces the zap where the kernel can't be asked for it.
+// Acked mode: what replaces the zap where the kernel can't be asked for it, and what follows it where read-only clients map a
+// gated volume's files: the zap has taken their PTEs too, but the kernel would resolve their next fault without us.
 //
-//   invalidate  exclusion over the pages -> transaction (blocks join the deferred-free list) -> i_size -> revokes are
-//               posted -> lock entries out, exclusion left -> ... the clients answer -> blocks back to the allocator
+//   invalidate  exclusion over the pages -> transaction (blocks join the deferred-free list) -> i_size -> (gated: zap) ->
+//               revokes are posted -> lock entries out, exclusion left -> ... the clients answer -> (gated: zap: a load
+//               meanwhile has mapped a fresh page of zeros) -> blocks back to the allocator
 //
 // Between the transaction and the last answer the blocks are quarantined: neither the file's nor free. A client that has
 // not answered yet may load from them and store to them; that is a load or store that raced with the operation, which has
@@ -26,10 +28,19 @@
 
 namespace pmfs {
 
+// With the pages excluded: may anybody have blocks of the file mapped directly? Who hangs up is a stranger before its mappings
+// end, and one who comes back has mappings before it is no stranger any more.
+bool MountedVolume::must_ask(const Inode& i) const {
+  if (!gated()) return true;
+  if (!options_.ask_readers) return false;
+  return direct_strangers_.load() != 0 || i.direct_mappings.load() != 0 || direct_strangers_.load() != 0;
+}
+
 // With the pages excluded. Crash before the last answer: the next mount finds the blocks on the deferred-free list, and who
 // of the clients lives.
 void MountedVolume::hold(Inode& i, PageRange whole, Stuck s) {
   auto h = quarantine_.begin(i.ino, [this, s = std::move(s)]() mutable { retire(std::move(s)); });
+  keep_for_strangers(h);  // before the look at the holders: one may come back and be none of either else
   for (const auto& holder : i.pte_holders()) holder->revoke(whole, h);
   // Who ends meanwhile is a stranger before its queue of commands is closed: asked, or seen here.
   keep_for_strangers(h);
@@ -38,7 +49,7 @@ void MountedVolume::hold(Inode& i, PageRange whole, Stuck s) {
 // Everybody has let go. Maybe with locks held: no more than to leave the rest to settle().
 void MountedVolume::retire(Stuck s) {
   PMFS_PAUSE_POINT("acked:answered");
-  const bool forgotten = try_zap(s);
+  const bool forgotten = try_zap(s, Zap::kLast);
   if (forgotten) unsettled_.fetch_add(1);
   MutexLock l(stuck_mutex_);
   (forgotten ? zapped_ : stuck_).push_back(std::move(s));
@@ -63,7 +74,7 @@ void MountedVolume::release_direct(Inode& i, PageRange r, Wait wait) {
 
 void MountedVolume::keep_for_strangers(std::shared_ptr<const void> keep) {
   MutexLock l(strangers_mutex_);
-  if (!strangers_.empty()) strangers_keep_.push_back(std::move(keep));
+  if (direct_strangers_.load() != 0) strangers_keep_.push_back(std::move(keep));
 }
 
 std::vector<std::shared_ptr<const void>> MountedVolume::strangers_keep() {
@@ -73,7 +84,9 @@ std::vector<std::shared_ptr<const void>> MountedVolume::strangers_keep() {
 
 void MountedVolume::estrange(uint64_t life, std::shared_ptr<const UniqueFd> pidfd, int64_t now_ns) {
   MutexLock l(strangers_mutex_);
-  if (locks_->held(life)) strangers_.push_back({life, std::move(pidfd), now_ns});
+  if (!locks_->held(life)) return;
+  strangers_.push_back({life, true, std::move(pidfd), now_ns});
+  direct_strangers_.fetch_add(1);
 }
 
 size_t MountedVolume::fence_strangers(int64_t older_than_ns) {
@@ -82,7 +95,7 @@ size_t MountedVolume::fence_strangers(int64_t older_than_ns) {
     MutexLock l(strangers_mutex_);
     if (strangers_keep_.empty()) return 0;
     for (Stranger& s : strangers_) {
-      if (s.fenced || s.since_ns > older_than_ns) continue;
+      if (s.fenced || !s.direct || s.since_ns > older_than_ns) continue;
       s.fenced = true;
       due.push_back(s);
     }

@@ -19,6 +19,7 @@ namespace {
 
 constexpr uint64_t kEnd = uint64_t{1} << 62;  // behind every byte that is ever given
 constexpr unsigned kEpochShift = 32;
+constexpr uint64_t kDirect = uint64_t{1} << 31;
 
 struct flock range(short type, uint64_t first, uint64_t end) {
   struct flock l {};
@@ -34,19 +35,20 @@ struct flock range(short type, uint64_t first, uint64_t end) {
 ClientLocks::ClientLocks(const std::filesystem::path& dir, uint64_t epoch)
     : path_(dir / "clients"),
       fd_(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)),
-      next_((epoch << kEpochShift) + 1) {
+      next_{(epoch << kEpochShift) + 1, (epoch << kEpochShift) + kDirect} {
   if (!fd_) fail(errno, "{}: can't be opened: {}", path_.string(), std::strerror(errno));
 }
 
-ClientLocks::Life ClientLocks::grant() {
+ClientLocks::Life ClientLocks::grant(bool direct) {
+  uint64_t& next = next_[direct ? 1 : 0];
   // By way of /proc: the same file, whatever has become of its name.
   UniqueFd fd(::open(("/proc/self/fd/" + std::to_string(fd_.get())).c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) fail(errno, "{}: can't be opened for a client: {}", path_.string(), std::strerror(errno));
-  while (held(next_)) ++next_;  // by somebody who locked what is not his
-  struct flock l = range(F_RDLCK, next_, next_ + 1);
+  while (held(next)) ++next;  // by somebody who locked what is not his
+  struct flock l = range(F_RDLCK, next, next + 1);
   if (::fcntl(fd.get(), F_OFD_SETLK, &l) != 0)
-    fail(errno, "{}: can't lock byte {}: {}", path_.string(), next_, std::strerror(errno));
-  return {std::move(fd), next_++};
+    fail(errno, "{}: can't lock byte {}: {}", path_.string(), next, std::strerror(errno));
+  return {std::move(fd), next++};
 }
 
 bool ClientLocks::first_held(uint64_t from, uint64_t end, uint64_t* byte, uint64_t* count) const {
@@ -90,8 +92,8 @@ std::vector<pid_t> ClientLocks::holders(uint64_t byte) const {
 
 // The kernel tells of any one lock in a range, not of the first: what is left of it and right of it is asked next. A
 // client that locks more than its byte counts once.
-std::vector<uint64_t> ClientLocks::all_held() const {
-  std::vector<uint64_t> out;
+std::vector<ClientLocks::Held> ClientLocks::all_held() const {
+  std::vector<Held> out;
   std::vector<std::pair<uint64_t, uint64_t>> todo{{0, kEnd}};
   while (!todo.empty()) {
     auto [from, end] = todo.back();
@@ -99,11 +101,11 @@ std::vector<uint64_t> ClientLocks::all_held() const {
     uint64_t byte, count;
     if (from >= end || !first_held(from, end, &byte, &count)) continue;
     const uint64_t first = std::max(byte, from);
-    out.push_back(first);
+    out.push_back({first, count != 1 || (first & kDirect) != 0});
     todo.emplace_back(from, first);
     if (count < end - first) todo.emplace_back(std::max(byte + count, first + 1), end);
   }
-  std::sort(out.begin(), out.end());
+  std::sort(out.begin(), out.end(), [](const Held& a, const Held& b) { return a.byte < b.byte; });
   return out;
 }
 

@@ -78,6 +78,8 @@ class Inode {
   std::atomic<bool> zeros_shown{false};
   // Mappings taken over from a former manager whose old PTEs may still be there: any page of the file, no entry says so.
   std::atomic<uint64_t> foreign_ptes{0};
+  // Mappings of it that are direct (acked mode, or a read-only client's), until nothing of them can be mapped any more.
+  std::atomic<uint64_t> direct_mappings{0};
   // Since it is in memory. A fault adds to one of them, on the line of a cache that nothing else of it needs.
   struct alignas(64) Traffic {
     Counter faults, invalidates, zapped_pages;

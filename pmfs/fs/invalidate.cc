@@ -2,7 +2,8 @@
 // close; design.md section 4.
 //
 //   exclusion over the pages -> metadata transaction (extents leave the inode, blocks join the deferred-free
-//   list) -> i_size -> zero the partial edge pages -> zap -> lock entries out -> blocks back to the allocator
+//   list) -> i_size -> zero the partial edge pages -> zap, or clients are asked (acked.cc), or both -> lock entries out
+//   -> blocks back to the allocator
 //
 // A crash before the transaction leaves the file as it was; after it, the operation has happened, and the
 // deferred-free list says which blocks mount has to zap and free.
@@ -80,9 +81,10 @@ void MountedVolume::split_edges(Inode& i, PageRange pages, PageRange whole, Wait
 void MountedVolume::give_back(Inode& i, exclusion::InvalidateTicket* ticket, const meta::Removed& removed,
                        const std::vector<Extent>& zeros, PageRange whole, BlockEvent what, uint64_t client) {
   Stuck s{removed.id, removed.extents, zeros};
-  const bool acked = !gated() && !s.extents.empty();
-  if (acked) hold(i, whole, s);
-  const bool zapped = acked || try_zap(s);
+  if (direct_strangers() != 0) strangers();  // who has ended is none any more
+  const bool asked = !s.extents.empty() && must_ask(i);  // volatile zero blocks are never mapped directly
+  const bool zapped = asked ? !gated() || try_zap(s, Zap::kAgain) : try_zap(s, Zap::kLast);
+  if (asked) hold(i, whole, s);
   if (ticket) i.exclusion->unmapped(ticket);
   PMFS_PAUSE_POINT("invalidate:before_free");
   i.entries.erase(whole, i.exclusion->erase_mode());
@@ -97,7 +99,7 @@ void MountedVolume::give_back(Inode& i, exclusion::InvalidateTicket* ticket, con
   if (!zapped) {
     // The blocks are neither the file's nor free: on the deferred-free list (or reserved), tried again by the next
     // invalidate and at mount. The file is consistent; the caller learns that PTEs may be left.
-    {
+    if (!asked) {
       MutexLock l(stuck_mutex_);
       stuck_.push_back(std::move(s));
     }
@@ -106,18 +108,18 @@ void MountedVolume::give_back(Inode& i, exclusion::InvalidateTicket* ticket, con
   }
   for (auto* list : {&s.extents, &s.zeros})
     for (Extent e : *list) i.traffic.zapped_pages.add(e.count);
-  if (acked) return;
+  if (asked) return;
   // No PTE is left, so the caller need not wait for the rest; a crash before it is what the deferred-free list is for.
   unsettled_.fetch_add(1);
   MutexLock l(stuck_mutex_);
   zapped_.push_back(std::move(s));
 }
 
-bool MountedVolume::try_zap(const Stuck& s) {
+bool MountedVolume::try_zap(const Stuck& s, Zap which) {
   try {
     for (auto* list : {&s.extents, &s.zeros})
       for (Extent e : *list) {
-        region_->zap(e);
+        which == Zap::kLast ? region_->zap(e) : region_->zap_free(e);
         counters_.zaps.add();
         counters_.zapped_pages.add(e.count);
       }
@@ -200,7 +202,7 @@ void MountedVolume::retry_stuck() {
     todo.swap(stuck_);
   }
   for (auto& s : todo) {
-    bool zapped = try_zap(s);
+    bool zapped = try_zap(s, Zap::kLast);
     if (zapped) unsettled_.fetch_add(1);
     MutexLock l(stuck_mutex_);
     (zapped ? zapped_ : stuck_).push_back(std::move(s));
@@ -277,8 +279,10 @@ void MountedVolume::zero_range(Inode& i, uint64_t offset, uint64_t length, Wait 
     } else if (!whole.empty()) {
       // Crash before: the old bytes. After: unwritten, so zeros, whatever the blocks hold.
       store_->mark_unwritten(i.ino, whole);
+      // Who maps them directly goes on doing so, and finds zeros there: no canaries then.
+      const bool direct = must_ask(i);
       for (const FileExtent& e : store_->extents(i.ino, whole, SIZE_MAX)) {
-        region_->zap(e.blocks());
+        direct ? region_->zap_free(e.blocks()) : region_->zap(e.blocks());
         counters_.zaps.add();
         counters_.zapped_pages.add(e.count);
         i.traffic.zapped_pages.add(e.count);

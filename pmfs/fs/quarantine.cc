@@ -14,6 +14,7 @@ std::shared_ptr<Quarantine::Hold> Quarantine::begin(Ino ino, std::function<void(
   MutexLock l(mutex_);
   std::shared_ptr<Hold> h(new Hold(*this, ino, ++last_, std::move(answered)));
   files_[to_u64(ino)].live.insert(h->id);
+  live_.fetch_add(1);
   return h;
 }
 
@@ -24,6 +25,7 @@ void Quarantine::ended(const Hold& h) {
     auto it = files_.find(to_u64(h.ino));
     File& f = it->second;
     f.live.erase(h.id);
+    live_.fetch_sub(1);
     const uint64_t oldest = f.live.empty() ? ~uint64_t{0} : *f.live.begin();
     std::erase_if(f.waiters, [&](Waiter& w) {
       if (w.up_to >= oldest) return false;
@@ -54,13 +56,6 @@ void Quarantine::wait(Ino ino) {
     if (it == files_.end() || *it->second.live.begin() > up_to) return;
     changed_.Wait(mutex_);
   }
-}
-
-size_t Quarantine::live() const {
-  MutexLock l(mutex_);
-  size_t n = 0;
-  for (const auto& [ino, f] : files_) n += f.live.size();
-  return n;
 }
 
 }  // namespace pmfs

@@ -12,6 +12,7 @@
 // which drops the last reference holds, so it takes none but leaves.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -57,7 +58,7 @@ class Quarantine {
   // `then` is not called.
   bool when_idle(Ino ino, std::function<void()> then);
   void wait(Ino ino);  // the same, waiting. No lock held.
-  size_t live() const;
+  size_t live() const { return live_.load(); }
   // From now on a Hold that ends has not been answered: its blocks stay what they are on the deferred-free list.
   void abandon() { abandoned_.store(true); }
 
@@ -75,6 +76,7 @@ class Quarantine {
   CondVar changed_;
   std::unordered_map<uint64_t, File> files_ GUARDED_BY(mutex_);
   uint64_t last_ GUARDED_BY(mutex_) = 0;
+  std::atomic<size_t> live_{0};
   std::atomic<bool> abandoned_{false};
 };
 

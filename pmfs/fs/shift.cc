@@ -77,10 +77,8 @@ bool MountedVolume::evacuate(Inode& i, PageRange r, Wait wait, BlockEvent what, 
   if (size_t n = strangers())
     fail(EBUSY, "inode {}: {} client(s) of a former manager live and have not come back yet, so what they map can't be moved; "
          "continue them if they are stopped, or end them, and try again", to_u64(i.ino), n);
-  if (!gated()) {
-    release_direct(i, r, wait);
-    return true;
-  }
+  if (must_ask(i)) release_direct(i, r, wait);
+  if (!gated()) return true;
   const bool foreign = i.foreign_ptes.load() != 0;
   const std::vector<FileExtent> mapped = maybe_mapped(i, r);
   if (!mapped.empty()) {

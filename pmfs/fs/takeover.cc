@@ -1,6 +1,7 @@
 // Recovery at mount, and what is kept for clients of a manager that died until they have come back.
 //
-//   mount  deferred frees: zapped, then freed -> which clients of former managers live (their locks) -> if there are
+//   mount  which clients of former managers live (their locks) -> deferred frees: zapped, then freed, or kept for those of
+//          the clients that map blocks directly -> if there are
 //          any: all free blocks zapped, before the first of them is handed out -> unlinked files are freed, or, with
 //          living clients and VolumeOptions::grace, kept for
 //   grace  in which a client hands over its files and mappings (server/reattach.cc); end_grace() frees the rest
@@ -19,21 +20,27 @@
 namespace pmfs {
 
 void MountedVolume::recover() {
-  const std::vector<uint64_t> alive = locks_->all_held();
+  const std::vector<ClientLocks::Held> alive = locks_->all_held();
   {
     MutexLock l(strangers_mutex_);
-    for (uint64_t byte : alive) strangers_.push_back({byte, nullptr, sys().monotonic_ns()});
+    for (const ClientLocks::Held& h : alive) {
+      const bool direct = !gated() || h.direct;  // an acked region can't take a PTE from anybody, whatever it was served as before
+      strangers_.push_back({h.byte, direct, nullptr, sys().monotonic_ns()});
+      direct_strangers_.fetch_add(direct ? 1 : 0);
+    }
   }
   for (const meta::Removed& r : store_->deferred()) {
-    if (!gated() && !alive.empty()) {  // only their death or their answer says that they have let go
+    // A client of the dead manager may still have PTEs on them.
+    if (direct_strangers_.load() != 0) {  // only the death or the answer of those says that they have let go
+      for (Extent e : r.extents) region_->zap_free(e);
       keep_for_strangers(quarantine_.begin(Ino{}, [this, r] { retire({r.id, r.extents, {}}); }));
       continue;
     }
-    for (Extent e : r.extents) region_->zap(e);  // a client of the dead manager may still have PTEs on them
+    for (Extent e : r.extents) region_->zap(e);
     PMFS_PAUSE_POINT("mount:zapped");
     store_->finish_free(r.id);
   }
-  // Acked: only blocks that had become their file's for good were ever mapped.
+  // Mapped directly: only blocks that had become their file's for good ever were.
   if (gated() && !alive.empty() && !store_->superblock().was_clean && options_.zap_at_mount) zap_free_blocks();
   in_grace_.store(options_.grace && !alive.empty());
   PMFS_PAUSE_POINT("mount:free_zapped");
@@ -67,8 +74,12 @@ void MountedVolume::remove_orphans() {
 size_t MountedVolume::strangers() {
   std::vector<std::shared_ptr<const void>> due;  // dropped outside the lock
   MutexLock l(strangers_mutex_);
-  std::erase_if(strangers_, [this](const Stranger& s) { return !locks_->held(s.life); });
-  if (strangers_.empty()) due.swap(strangers_keep_);
+  std::erase_if(strangers_, [this](const Stranger& s) {
+    const bool gone = !locks_->held(s.life);
+    if (gone && s.direct) direct_strangers_.fetch_sub(1);
+    return gone;
+  });
+  if (direct_strangers_.load() == 0) due.swap(strangers_keep_);
   return strangers_.size();
 }
 

@@ -61,6 +61,8 @@ struct VolumeOptions {
   LeaseOptions lease = {};
   // Acked mode on a region that could be gated: clients' VMAs are direct, and must be revoked by asking them.
   bool force_acked = false;
+  // Read-only clients of a gated volume are asked to let go of blocks before those are free. Off only to see a test fail.
+  bool ask_readers = true;
 };
 
 struct VolumeCounters {
@@ -177,21 +179,24 @@ class MountedVolume {
   void end_grace();  // frees the unlinked files that nobody has come for. No lock held.
   // The file of that number, if it is still this one. A reference, to be given back by put(). Throws Error(ESTALE).
   std::shared_ptr<Inode> reattach(Ino ino, uint64_t generation);
-  // The lock that says that a client lives: to be given to it. One thread at a time.
-  ClientLocks::Life grant_life_lock() { return locks_->grant(); }
+  // The lock that says that a client lives: to be given to it. `direct`: it maps blocks directly. One thread at a time.
+  ClientLocks::Life grant_life_lock(bool direct) { return locks_->grant(direct); }
 
-  // --- acked mode (acked.cc): clients map blocks directly, and are asked to let go of them.
+  // --- acked mode (acked.cc): clients map blocks directly, and are asked to let go of them. All of a volume that is not gated;
+  // of one that is, the read-only ones.
   bool gated() const { return region_->gated(); }
   // An operation on a file has returned; it takes effect in every client only when what it has begun on the file is
   // answered. These tell. (collapse, insert and clone_range throw MustWait: again, when that is so.)
   bool when_idle(Ino ino, std::function<void()> then) { return quarantine_.when_idle(ino, std::move(then)); }
   void wait_idle(Ino ino) { quarantine_.wait(ino); }
   Quarantine& quarantine() { return quarantine_; }
-  // A client of this manager has hung up; unless its life lock is free it may have blocks mapped still: counted among the
+  // A direct client of this manager has hung up; unless its life lock is free it may have blocks mapped still: counted among the
   // strangers from now on. `pidfd`: to kill it by, or none.
   void estrange(uint64_t life, std::shared_ptr<const UniqueFd> pidfd, int64_t now_ns);
-  // Kept until there are no strangers any more; not at all, if there are none.
+  // Kept until there are no direct strangers any more; not at all, if there are none.
   void keep_for_strangers(std::shared_ptr<const void> keep);
+  // How many of the strangers may have blocks mapped directly, when strangers() was called last.
+  size_t direct_strangers() const { return direct_strangers_.load(); }
   // What waits for strangers. One of them has come back: it waits for what this client will answer, too.
   std::vector<std::shared_ptr<const void>> strangers_keep();
   // Kills those who have hung up, or have not come from a former manager, since then, and live on. How many processes. No lock held.
@@ -235,7 +240,8 @@ class MountedVolume {
   void give_back(Inode& i, exclusion::InvalidateTicket* ticket, const meta::Removed& removed,
                  const std::vector<Extent>& zeros, PageRange whole, BlockEvent what, uint64_t client);
   uint64_t reclaim_zero(Inode& i, Pgoff p);
-  bool try_zap(const Stuck& s);
+  enum class Zap : bool { kAgain, kLast };  // kAgain: once more before the blocks are free
+  bool try_zap(const Stuck& s, Zap which);
   void finish(Stuck& s);
   void finish_zapped();
   void finish_some_zapped();
@@ -257,6 +263,7 @@ class MountedVolume {
   void write_back(Inode& i, PageRange r);
   bool protect(Inode& i, PageRange r);
   void release_direct(Inode& i, PageRange r, Wait wait);
+  bool must_ask(const Inode& i) const;
   void hold(Inode& i, PageRange whole, Stuck s);
   void retire(Stuck s);
   void shift(Inode& i, PageRange rest, PageRange moving, uint64_t new_size, Wait wait, BlockEvent what,
@@ -291,11 +298,13 @@ class MountedVolume {
   Mutex strangers_mutex_{LockRank::kLeaf, "volume strangers"};
   struct Stranger {
     uint64_t life;  // its byte of `locks_`
+    bool direct;
     std::shared_ptr<const UniqueFd> pidfd;  // null: of a former manager; see ClientLocks::holders
     int64_t since_ns = 0;
     bool fenced = false;
   };
   std::vector<Stranger> strangers_ GUARDED_BY(strangers_mutex_);
+  std::atomic<size_t> direct_strangers_{0};  // of them; changed with the mutex held
   std::vector<std::shared_ptr<const void>> strangers_keep_ GUARDED_BY(strangers_mutex_);
   Quarantine quarantine_;
   Mutex stuck_mutex_{LockRank::kLeaf, "volume stuck"};

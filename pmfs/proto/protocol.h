@@ -12,6 +12,7 @@ namespace pmfs::proto {
 inline constexpr uint32_t kMagic = 0x53464d50;  // "PMFS"
 inline constexpr uint16_t kVersion = 2;
 inline constexpr char kSocketName[] = "pmfs.sock";  // in the volume's directory
+inline constexpr char kReadOnlySocketName[] = "pmfs-ro.sock";  // there too, if asked for: who comes by it can store nowhere
 inline constexpr uint32_t kMaxPath = 4096;          // bytes, without NUL
 
 // --- control messages (socket). One datagram each; fds ride along as SCM_RIGHTS.
@@ -64,7 +65,8 @@ struct HelloReply {
   uint64_t uffd_features;  // to ask for in UFFDIO_API
   uint32_t uffd_is_device; // 1: the first fd is /dev/userfaultfd (USERFAULTFD_IOC_NEW), 0: a userfaultfd
   uint32_t epoch;          // of the mount: tells managers apart; also in each Reply
-  uint32_t acked;          // 1: VMAs of the region are not registered; sentinels are, for missing, minor and write-protect faults
+  uint32_t acked;          // 1, of read-only clients always: VMAs of the region are not registered; sentinels are, for missing, minor
+                           // and write-protect faults
   uint32_t map_sync;       // 1: the region is mapped with MAP_SYNC
 };
 // Files are named by ino and generation, since the path may be another file's by now, or nobody's.
@@ -219,10 +221,11 @@ struct WireStatfs {
 struct WireClient {
   uint64_t id, mappings, mapped_bytes, handles, faults, installs, agent_queue;
   uint32_t pid, uid;
-  uint32_t has_uffd;
+  uint32_t state;            // kClient bits
   uint32_t revokes;          // acked: commands to let blocks go that it has not answered
   uint64_t revoke_age_ns;    // of the oldest of them
 };
+inline constexpr uint32_t kClientReady = 1, kClientReadOnly = 2;  // ready: its userfaultfd is here
 struct WireFile {  // what happened to a file since it is in the manager's memory
   uint64_t ino, size;  // bytes
   uint64_t faults, invalidates, zapped_pages, waits;  // waits: for another operation on a page

@@ -59,7 +59,8 @@ class Region {
   // Throws Error on failure: some PTEs may then be left and the blocks must not be reused.
   // Source: shmem_fallocate(FALLOC_FL_PUNCH_HOLE) -> unmap_mapping_range.
   virtual void zap(Extent e) = 0;
-  // The same of blocks that are free already, found at mount: no canary comes into them.
+  // The same, but that no canary comes into them: of blocks that are free already, found at mount, or that are zapped again before
+  // they are used.
   virtual void zap_free(Extent e) = 0;
 
   // Copies from the region: to other memory, or to another place of the region (not durable before drain()). Throws

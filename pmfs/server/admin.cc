@@ -78,7 +78,7 @@ void Dispatcher::clients(Call& c) {
     w.agent_queue = s->agent_queue();
     w.pid = static_cast<uint32_t>(s->peer.pid);
     w.uid = s->peer.uid;
-    w.has_uffd = s->ready();
+    w.state = (s->ready() ? kClientReady : 0) | (s->read_only ? kClientReadOnly : 0);
     const Session::Revokes revokes = s->revokes();
     w.revokes = static_cast<uint32_t>(revokes.count);
     w.revoke_age_ns = revokes.count == 0 ? 0 : static_cast<uint64_t>(sys().monotonic_ns() - revokes.since_ns);

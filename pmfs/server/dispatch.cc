@@ -17,6 +17,48 @@ using namespace proto;
 namespace {
 
 constexpr size_t kMapAheadExtents = 1024;
+// What a read-only client may ask for. Nothing of it changes the volume, but that an fsync, of whomever, moves the mtime of
+// what others have stored to.
+bool only_reads(Op op) {
+  switch (op) {
+    case Op::kNop:
+    case Op::kOpen:
+    case Op::kReopen:
+    case Op::kClose:
+    case Op::kStat:
+    case Op::kMap:
+    case Op::kUnmap:
+    case Op::kSplit:
+    case Op::kProtect:
+    case Op::kMapInfo:
+    case Op::kForkPrepare:
+    case Op::kForkCancel:
+    case Op::kRead:
+    case Op::kSeek:
+    case Op::kExtents:
+    case Op::kFsync:
+    case Op::kSync:
+    case Op::kReaddir:
+    case Op::kReadlink:
+    case Op::kGetXattr:
+    case Op::kListXattr:
+    case Op::kProject:
+    case Op::kQuotas:
+    case Op::kStatfs:
+    case Op::kClients:
+    case Op::kCounters:
+    case Op::kFiles:
+    case Op::kBlocks:
+    case Op::kTrace: return true;
+    default: return false;
+  }
+}
+
+void may_open(const Session& s, int flags) {
+  if (s.read_only && ((flags & O_ACCMODE) != O_RDONLY || (flags & (O_CREAT | O_TRUNC | O_APPEND)) != 0))
+    fail(EROFS, "this client is connected to read only: no file can be opened for more");
+}
+
 constexpr unsigned kMaxAsked = 1000;  // of one request, when clients keep mapping what it wants them to let go of
 
 }  // namespace
@@ -54,7 +96,7 @@ bool Dispatcher::execute(Session& s, uint32_t slot) {
     std::memcpy(c.bounce, message.data(), c.reply.message_len);
   }
   std::memcpy(&shared.reply, &c.reply, sizeof c.reply);
-  if (!c.changed || volume_.gated()) return true;
+  if (!c.changed || volume_.quarantine().live() == 0) return true;
   auto self = s.shared_from_this();
   return !volume_.when_idle(*c.changed, [self, slot] { self->answer(slot); });
 }
@@ -69,6 +111,7 @@ void Dispatcher::run(Call& c) {
   c.path2.assign(reinterpret_cast<const char*>(c.bounce) + r.path1_len, r.path2_len);
   Session& s = c.session;
   if (!s.ready()) fail(EPROTO, "a request before the userfaultfd");
+  if (s.read_only && !only_reads(static_cast<Op>(r.op))) fail(EROFS, "this client is connected to read only");
   switch (static_cast<Op>(r.op)) {
     case Op::kNop: return;
     case Op::kOpen: return open(c);
@@ -184,6 +227,7 @@ void Dispatcher::open(Call& c) {
   if (c.r.a0 & ~kKnown) fail(EINVAL, "{}: open flags {:#o} are not supported", c.path1, c.r.a0 & ~kKnown);
   int flags = static_cast<int>(c.r.a0);
   if ((flags & O_ACCMODE) == O_ACCMODE) fail(EINVAL, "{}: neither for reading nor for writing", c.path1);
+  may_open(c.session, flags);
   InodeRef ref(volume_, volume_.open(c.path1, flags, static_cast<uint32_t>(c.r.a1), c.session.who));
   if (flags & O_TRUNC) c.changed = ref->ino;
   c.reply.attr = wire(volume_.getattr(*ref));
@@ -193,6 +237,7 @@ void Dispatcher::open(Call& c) {
 void Dispatcher::reopen(Call& c) {
   const int flags = static_cast<int>(c.r.a2 & (O_ACCMODE | O_APPEND));
   if ((flags & O_ACCMODE) == O_ACCMODE) fail(EINVAL, "inode {}: neither for reading nor for writing", c.r.a0);
+  may_open(c.session, flags);
   InodeRef ref(volume_, volume_.reattach(Ino{c.r.a0}, c.r.a1));
   c.reply.attr = wire(volume_.getattr(*ref));
   c.reply.handle = c.session.add_file(std::make_shared<OpenFile>(OpenFile{std::move(ref), flags}));
@@ -208,7 +253,8 @@ void Dispatcher::map(Call& c) {
   const Request& r = c.r;
   auto f = file(c, false);
   const PageRange pages = check_map(r.a0, r.a1, r.a2, r.a3);
-  if ((r.a3 & PROT_WRITE) && (f->flags & O_ACCMODE) != O_RDWR) fail(EACCES, "map: the file is not open for reading and writing");
+  if ((r.a3 & PROT_WRITE) && (c.session.read_only || (f->flags & O_ACCMODE) != O_RDWR))
+    fail(EACCES, "map: the file is not open for reading and writing");
   Session& s = c.session;
   // The client has handed it over when the manager had died before the answer: asked again.
   if (auto same = s.reattached() ? s.client().find(r.a0) : nullptr;
@@ -225,22 +271,22 @@ void Dispatcher::map(Call& c) {
     s.client().remove(m->id);
     fail(ENOTCONN, "client {}: is gone", s.id);
   }
-  // What exists is mapped ahead of the first touch; gated: without exclusion, since a VMA is only a hint.
+  // What exists is mapped ahead of the first touch; of a gated client without exclusion, since a VMA is only a hint.
   const auto extents = volume_.store().extents(m->inode().ino, pages, kMapAheadExtents);
-  c.reply.agent_seq = volume_.gated() ? m->map_ahead(extents) : faults_.map_ahead(*m, extents);
+  c.reply.agent_seq = m->direct ? faults_.map_ahead(*m, extents) : m->map_ahead(extents);
   c.reply.v0 = m->id;
 }
 
 void Dispatcher::unmap(Call& c) {
   fault::Client& client = c.session.client();
-  if (!volume_.gated()) {
+  if (c.session.direct()) {
     for (auto& m : client.mappings())
       if (c.r.a0 == 0 ? m->va == c.r.a1 : m->id == c.r.a0) m->part();
   }
   // By address, whether there is one or not: a client can't always know if a former manager had made it.
   const auto m = c.r.a0 == 0 ? client.remove_at(c.r.a1) : client.remove(c.r.a0);
   if (!m && c.r.a0 != 0) fail(EINVAL, "mapping {}: there is none", c.r.a0);
-  if (m) note_stores(volume_, m->inode());
+  if (m && !c.session.read_only) note_stores(volume_, m->inode());
   c.reply.agent_seq = c.session.last_command();  // one of its own may still wait for room in the queue
 }
 
@@ -256,6 +302,7 @@ void Dispatcher::split(Call& c) {
 void Dispatcher::protect(Call& c) {
   const Request& r = c.r;
   if (r.a1 & ~uint64_t{PROT_READ | PROT_WRITE}) fail(EINVAL, "protect: protection {:#x} is not supported", r.a1);
+  if (c.session.read_only && (r.a1 & PROT_WRITE)) fail(EACCES, "protect: this client may only read");
   auto m = c.session.client().find(r.a0);
   if (!m || m->va != r.a0) fail(ENOENT, "protect: no mapping begins at {:#x}", r.a0);
   if (r.a1 & PROT_WRITE) m->inode().stores_unseen.store(true);  // PTEs that are there become writable without a fault

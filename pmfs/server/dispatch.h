@@ -36,9 +36,7 @@ class Dispatcher {
   // The slot's state is kRunning; the reply and the bounce buffer are ours until the caller sets kDone, by Session::answer.
   // False: that is done, or the request executed again, when clients have let go of what it is about (acked mode).
   bool execute(Session& s, uint32_t slot);
-  void answered() {  // a client's agent has
-    if (!volume_.gated()) volume_.answered();
-  }
+  void answered() { volume_.answered(); }  // a direct client's agent has
   // What need not delay the reply: called when it has been given.
   void settle() { volume_.settle(); }
 

@@ -95,6 +95,7 @@ void Session::reattach_file(const ControlMessage& m) {
   if (!r || !ready() || !reattaching()) fail(EPROTO, "a file handed over out of turn");
   const int flags = static_cast<int>(r->flags) & (O_ACCMODE | O_APPEND);
   if ((flags & O_ACCMODE) == O_ACCMODE || r->handle == 0) fail(EINVAL, "handle {}: no file can be open so", r->handle);
+  if (read_only && flags != O_RDONLY) fail(EROFS, "handle {}: this client may only read", r->handle);
   PMFS_PAUSE_POINT("reattach:file");
   auto put = [&](InodeRef inode) {
     MutexLock l(files_mutex_);
@@ -121,6 +122,7 @@ void Session::reattach_map(const ControlMessage& m) {
   auto r = m.as<ReattachMap>(Control::kReattachMap);
   if (!r || !ready() || !reattaching()) fail(EPROTO, "a mapping handed over out of turn");
   const PageRange pages = check_map(r->va, r->offset, r->length, r->prot);
+  if (read_only && (r->prot & PROT_WRITE)) fail(EACCES, "map: this client may only read");
   PMFS_PAUSE_POINT("reattach:map");
   InodeRef inode(volume_, volume_.reattach(Ino{r->ino}, r->generation));
   auto s = sentinel(inode);
@@ -142,7 +144,7 @@ void Session::reattach_done(const ControlMessage& m) {
   client_.reattaching.store(false);
   // It is a stranger until it has our answer; from then on its own answers are waited for.
   auto keep = std::make_shared<const std::vector<std::shared_ptr<const void>>>(volume_.strangers_keep());
-  for (auto& mapping : client_.mappings()) mapping->put_back(volume_.gated() ? nullptr : keep);
+  for (auto& mapping : client_.mappings()) mapping->put_back(direct() ? keep : nullptr);
   if (int err = send_message(socket(), Control::kOk, m.header().seq)) fail(err, "client {}: can't be answered", id);
 }
 

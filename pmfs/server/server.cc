@@ -24,7 +24,7 @@ namespace pmfs::server {
 using namespace proto;
 
 namespace {
-constexpr uint64_t kListenId = 0, kStopId = ~uint64_t{0};
+constexpr uint64_t kListenId = 0, kReadOnlyListenId = ~uint64_t{0} - 1, kStopId = ~uint64_t{0};
 constexpr int64_t kForkTtlNs = 30'000'000'000;
 constexpr int kLookMs = 20;
 constexpr size_t kMaxForks = 64;  // of one client, forked and not yet connected
@@ -43,12 +43,16 @@ Server::Server(const ServerOptions& o) : options_(o) {
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) fail(errno, "manager: its limit of descriptors can't be read");
   shares_ = std::make_unique<FdShares>(limit.rlim_cur);
   volume_ = std::make_unique<MountedVolume>(o.volume, VolumeOptions{o.exclusion, o.allow_broken, o.canary, o.trace, true, true,
-                                                                            o.zap_at_mount, true, o.lease, o.force_acked});
+                                                                            o.zap_at_mount, true, o.lease, o.force_acked, o.ask_readers});
   if (volume_->gated()) fault::probe_gated(uffd_device_.get());  // how it is, only the volume says
   // A description of its own: the one of the region holds the manager's lock on the file.
   std::string self = "/proc/self/fd/" + std::to_string(volume_->region().fd());
   region_fd_ = UniqueFd(::open(self.c_str(), O_RDWR | O_CLOEXEC));
   if (!region_fd_) fail(errno, "region: can't be opened for clients: {}", std::strerror(errno));
+  if (o.read_only_socket_mode) {
+    read_only_region_fd_ = UniqueFd(::open(self.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!read_only_region_fd_) fail(errno, "region: can't be opened for read-only clients: {}", std::strerror(errno));
+  }
   pause::g_jitter.store(o.jitter);
 }
 
@@ -102,29 +106,33 @@ void Server::start() {
   epoll_event e{EPOLLIN, {.u64 = kStopId}};
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, stop_event_.get(), &e);
   grace_end_ns_ = sys().monotonic_ns() + static_cast<int64_t>(options_.grace_seconds * 1e9);
-  listen();
+  // Before anybody can come, also what a manager has left that had such clients.
+  ::unlink((options_.volume / kReadOnlySocketName).c_str());
+  if (options_.read_only_socket_mode)
+    listen(read_only_door_, kReadOnlySocketName, *options_.read_only_socket_mode, kReadOnlyListenId);
+  listen(door_, kSocketName, options_.socket_mode, kListenId);
   control_thread_ = std::thread([this] { run(); });
 }
 
-void Server::listen() {
-  listen_ = UniqueFd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!listen_) fail(errno, "manager: no socket");
-  socket_path_ = options_.volume / kSocketName;
-  ::unlink(socket_path_.c_str());  // a dead manager's; we hold the volume's lock
+void Server::listen(Door& door, const char* name, unsigned mode, uint64_t id) {
+  door.listen = UniqueFd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!door.listen) fail(errno, "manager: no socket");
+  door.path = options_.volume / name;
+  ::unlink(door.path.c_str());  // a dead manager's; we hold the volume's lock
   // The directory by fd, since a socket's path is short.
   UniqueFd dir(::open(options_.volume.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   sockaddr_un a{};
   a.sun_family = AF_UNIX;
-  std::string path = fmt::format("/proc/self/fd/{}/{}", dir.get(), kSocketName);
+  std::string path = fmt::format("/proc/self/fd/{}/{}", dir.get(), name);
   path.copy(a.sun_path, sizeof a.sun_path - 1);
-  mode_t mask = ::umask(static_cast<mode_t>(0777 & ~options_.socket_mode));
-  int rc = ::bind(listen_.get(), reinterpret_cast<sockaddr*>(&a), sizeof a);
+  mode_t mask = ::umask(static_cast<mode_t>(0777 & ~mode));
+  int rc = ::bind(door.listen.get(), reinterpret_cast<sockaddr*>(&a), sizeof a);
   int err = errno;
   ::umask(mask);
-  if (rc != 0) fail(err, "manager: can't bind {}: {}", socket_path_.string(), std::strerror(err));
-  if (::listen(listen_.get(), 128) != 0) fail(errno, "manager: can't listen on {}", socket_path_.string());
-  epoll_event e{EPOLLIN, {.u64 = kListenId}};
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listen_.get(), &e);
+  if (rc != 0) fail(err, "manager: can't bind {}: {}", door.path.string(), std::strerror(err));
+  if (::listen(door.listen.get(), 128) != 0) fail(errno, "manager: can't listen on {}", door.path.string());
+  epoll_event e{EPOLLIN, {.u64 = id}};
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, door.listen.get(), &e);
 }
 
 void Server::request_stop() {
@@ -144,7 +152,8 @@ void Server::wait() {
 
 // Requests that nobody has taken stay in the rings, for the next manager.
 void Server::drain() {
-  listen_.reset();
+  door_.listen.reset();
+  read_only_door_.listen.reset();
   workers_.reset();
   pagers_.reset();
   volume_->space();  // frees what is zapped
@@ -154,8 +163,10 @@ void Server::stop() {
   if (stop_event_) request_stop();
   if (control_thread_.joinable()) control_thread_.join();
   for (auto& s : sessions()) end(s);
-  if (!socket_path_.empty()) ::unlink(socket_path_.c_str());
-  socket_path_.clear();
+  for (Door* d : {&door_, &read_only_door_}) {
+    if (!d->path.empty()) ::unlink(d->path.c_str());
+    d->path.clear();
+  }
 }
 
 std::vector<std::shared_ptr<Session>> Server::sessions() {
@@ -170,14 +181,14 @@ void Server::run() {
     lock_order::assert_none_held("control thread");
     epoll_event e;
     // While blocks wait for clients it looks who is dead: a lock that is released tells nobody.
-    const bool waiting = !volume_->gated() && volume_->quarantine().live() != 0;
+    const bool waiting = volume_->quarantine().live() != 0;
     int n = ::epoll_wait(epoll_.get(), &e, 1, waiting ? kLookMs : 1000);
     expire_forks(false);
     if (waiting) fence_late();
     if (volume_->in_grace() && (sys().monotonic_ns() >= grace_end_ns_ || volume_->strangers() == 0)) volume_->end_grace();
     if (n <= 0 || e.data.u64 == kStopId) continue;
-    if (e.data.u64 == kListenId) {
-      accept();
+    if (e.data.u64 == kListenId || e.data.u64 == kReadOnlyListenId) {
+      accept(e.data.u64 == kReadOnlyListenId);
       continue;
     }
     std::shared_ptr<Session> s;
@@ -190,22 +201,24 @@ void Server::run() {
   }
 }
 
-void Server::accept() {
-  UniqueFd fd(::accept4(listen_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+void Server::accept(bool read_only) {
+  UniqueFd fd(::accept4((read_only ? read_only_door_ : door_).listen.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!fd) return;
   ucred peer{};
   socklen_t len = sizeof peer;
   if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0) return;
+  const unsigned mode = read_only ? *options_.read_only_socket_mode : options_.socket_mode;
   // With the default mode the socket is its owner's; checked here too, for a directory that was opened wider.
-  if (peer.uid != 0 && peer.uid != ::geteuid() && (options_.socket_mode & 0066) == 0) {
-    send_error(fd.get(), 0, EACCES, "the manager serves its own user only; see --socket-mode");
+  if (peer.uid != 0 && peer.uid != ::geteuid() && (mode & 0066) == 0) {
+    send_error(fd.get(), 0, EACCES, read_only ? "the manager serves its own user only; see --read-only-socket-mode"
+                                              : "the manager serves its own user only; see --socket-mode");
     return;
   }
   int raw = fd.get();
   std::shared_ptr<Session> s;
   try {
     auto share = shares_->take(peer, Session::kOwnFds);
-    s = std::make_shared<Session>(*volume_, *pagers_, *shares_, std::move(share), ++next_id_, std::move(fd), peer);
+    s = std::make_shared<Session>(*volume_, *pagers_, *shares_, std::move(share), ++next_id_, std::move(fd), peer, read_only);
   } catch (const Error& e) {
     if (fd) send_error(fd.get(), 0, e.err(), e.message().c_str());
     spdlog::debug("client of pid {}: {}", peer.pid, e.message());  // it may try without an end
@@ -247,7 +260,7 @@ void Server::on_control(const std::shared_ptr<Session>& s, ControlMessage& m) {
       auto h = m.as<HelloRequest>(Control::kHello, m.fd_count);
       if (!h) fail(EPROTO, "a malformed hello");
       std::shared_ptr<ForkImage> image;
-      if (h->fork_token != 0) image = take_fork(h->fork_token, s->peer.uid);
+      if (h->fork_token != 0) image = take_fork(h->fork_token, s->peer.uid, s->read_only);
       const bool reattach = (h->flags & kHelloReattach) != 0;
       if ((h->flags & ~kHelloReattach) != 0 || m.fd_count > (reattach ? 1 : 0) || (reattach && image))
         fail(EPROTO, "a malformed hello");
@@ -256,7 +269,7 @@ void Server::on_control(const std::shared_ptr<Session>& s, ControlMessage& m) {
         for (auto& other : sessions())
           if (other != s && other->has_ring(m.fds[0].get())) end(other, true);
       }
-      s->welcome(m, reattach, uffd_device_.get(), region_fd_.get(), std::move(image));
+      s->welcome(m, reattach, uffd_device_.get(), (s->read_only ? read_only_region_fd_ : region_fd_).get(), std::move(image));
       return;
     }
     case Control::kUffd:
@@ -276,6 +289,7 @@ void Server::on_control(const std::shared_ptr<Session>& s, ControlMessage& m) {
 }
 
 void Server::hand_over(const std::shared_ptr<Session>& s, const ControlMessage& m) {
+  if (s->read_only) fail(EPERM, "a read-only client can't take the volume over");
   if (s->ready() || !m.as<ControlHeader>(Control::kHandOver)) fail(EPROTO, "a hand-over out of turn");
   if (s->peer.uid != 0 && s->peer.uid != ::geteuid())
     fail(EPERM, "only root and the manager's own user may take the volume over");
@@ -285,10 +299,10 @@ void Server::hand_over(const std::shared_ptr<Session>& s, const ControlMessage& 
   request_stop();
 }
 
-std::shared_ptr<ForkImage> Server::take_fork(uint64_t token, uid_t uid) {
+std::shared_ptr<ForkImage> Server::take_fork(uint64_t token, uid_t uid, bool read_only) {
   MutexLock l(forks_mutex_);
   auto it = forks_.find(token);
-  if (it == forks_.end() || it->second->uid != uid)
+  if (it == forks_.end() || it->second->uid != uid || it->second->read_only != read_only)
     fail(ESTALE, "the fork token is unknown or too old; the child has to connect afresh");
   auto image = std::move(it->second);
   forks_.erase(it);
@@ -311,7 +325,8 @@ void Server::expire_forks(bool all) {
 
 // A client that has been asked to let go of blocks and does not answer costs itself its life, and nobody else more than waiting.
 void Server::fence_late() {
-  if (volume_->strangers() == 0) volume_->answered();
+  volume_->strangers();
+  if (volume_->direct_strangers() == 0) volume_->answered();
   const int64_t now = sys().monotonic_ns(), oldest = now - static_cast<int64_t>(options_.fence_seconds * 1e9);
   for (auto& s : sessions()) {
     const Session::Revokes r = s->revokes();

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -24,10 +25,13 @@ struct ServerOptions {
   bool canary = false, trace = false;
   unsigned jitter = 0;          // pause::g_jitter
   unsigned socket_mode = 0600;  // who may connect: a capability on all file data of the volume
+  // A second socket, for clients that get nothing that they could store with. nullopt: there is none.
+  std::optional<unsigned> read_only_socket_mode = std::nullopt;
   double grace_seconds = 15;    // clients of a manager that died may come back; then unlinked files of the rest are freed
   bool zap_at_mount = true;     // VolumeOptions
   bool force_acked = false;     // the same
-  double fence_seconds = 30;    // acked mode: a client that does not let go of blocks for so long is killed
+  bool ask_readers = true;      // the same
+  double fence_seconds = 30;    // a direct client that does not let go of blocks for so long is killed
   Sabotage sabotage = Sabotage::kNone;
   LeaseOptions lease = {};      // VolumeOptions
 };
@@ -54,9 +58,13 @@ class Server {
   std::vector<std::shared_ptr<Session>> sessions();
 
  private:
-  void listen();
+  struct Door {
+    UniqueFd listen;
+    std::filesystem::path path;
+  };
+  void listen(Door& door, const char* name, unsigned mode, uint64_t id);
   void run();
-  void accept();
+  void accept(bool read_only);
   void control(const std::shared_ptr<Session>& s);
   void on_control(const std::shared_ptr<Session>& s, proto::ControlMessage& m);
   void end(const std::shared_ptr<Session>& s, bool comes_back = false);
@@ -64,7 +72,7 @@ class Server {
   void fence_late();
   void hand_over(const std::shared_ptr<Session>& s, const proto::ControlMessage& m);
   void drain();
-  std::shared_ptr<ForkImage> take_fork(uint64_t token, uid_t uid);
+  std::shared_ptr<ForkImage> take_fork(uint64_t token, uid_t uid, bool read_only);
 
   const ServerOptions options_;
   std::unique_ptr<FdShares> shares_;
@@ -74,8 +82,8 @@ class Server {
   Dispatcher::Host host_;
   std::unique_ptr<Dispatcher> dispatcher_;
   std::unique_ptr<Workers> workers_;
-  UniqueFd uffd_device_, region_fd_, listen_, epoll_, stop_event_;
-  std::filesystem::path socket_path_;
+  UniqueFd uffd_device_, region_fd_, read_only_region_fd_, epoll_, stop_event_;
+  Door door_, read_only_door_;
   std::thread control_thread_;
   std::atomic<bool> stop_{false}, handed_over_{false};
   int64_t grace_end_ns_ = 0;  // control thread only

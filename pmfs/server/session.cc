@@ -44,10 +44,11 @@ UniqueFd pidfd_of(int socket, const ucred& peer) {
 }  // namespace
 
 Session::Session(MountedVolume& volume, fault::Pagers& pagers, FdShares& shares, std::shared_ptr<const void> own_fds,
-                 uint64_t session_id, UniqueFd socket, const ucred& cred)
+                 uint64_t session_id, UniqueFd socket, const ucred& cred, bool ro)
     : id(session_id),
       peer(cred),
       who(credentials_of(socket.get(), cred)),
+      read_only(ro),
       volume_(volume),
       pagers_(pagers),
       shares_(shares),
@@ -69,7 +70,7 @@ Session::~Session() { end(); }
 void Session::welcome(ControlMessage& m, bool reattach, int uffd_device, int region_fd,
                       std::shared_ptr<ForkImage> image) {
   if (ring_) fail(EPROTO, "a second hello on one connection");
-  outsider_ = volume_.leases().enter();  // a mount believes nothing any more: the client may change files
+  if (!read_only) outsider_ = volume_.leases().enter();  // a mount believes nothing any more: the client may change files
   reattached_ = reattach;
   client_.reattaching.store(reattach);
   if (m.fd_count != 0) {
@@ -100,9 +101,9 @@ void Session::welcome(ControlMessage& m, bool reattach, int uffd_device, int reg
   r.uffd_features = fault::kUffdFeatures;
   r.uffd_is_device = 1;
   r.epoch = epoch_;
-  r.acked = volume_.gated() ? 0 : 1;
+  r.acked = direct() ? 1 : 0;
   r.map_sync = volume_.region().map_sync() ? 1 : 0;
-  const ClientLocks::Life life = volume_.grant_life_lock();  // ours is closed when the client has its own
+  const ClientLocks::Life life = volume_.grant_life_lock(direct());  // ours is closed when the client has its own
   life_ = life.byte;
   const int fds[] = {uffd_device, region_fd, ring_fd_.get(), doorbell_.get(), client_.sigbus_page.fd(), life.fd.get()};
   static_assert(std::size(fds) == kWelcomeFds);
@@ -113,6 +114,7 @@ void Session::welcome(ControlMessage& m, bool reattach, int uffd_device, int reg
 void Session::take_uffd(ControlMessage& m) {
   if (!ring_ || ready()) fail(EPROTO, "a userfaultfd out of turn");
   if (m.fd_count != 1) fail(EPROTO, "a userfaultfd message without its fd");
+  client_.read_only = read_only;
   client_.set_uffd(std::make_shared<fault::Uffd>(std::move(m.fds[0])));
   pagers_.add(std::shared_ptr<fault::Client>(shared_from_this(), &client_));
   ready_.store(true, std::memory_order_release);
@@ -153,7 +155,7 @@ bool Session::has_ring(int fd) const {
 void Session::end(bool comes_back) {
   if (ending_.exchange(true)) return;
   // First a stranger, then ended: a command that nobody takes any more is waited for in its place.
-  if (!volume_.gated() && life_ != 0) volume_.estrange(life_, pidfd_, sys().monotonic_ns());
+  if (direct() && life_ != 0) volume_.estrange(life_, pidfd_, sys().monotonic_ns());
   ended_.store(true);
   if (ready()) pagers_.remove(client_);
   // A client that has not come all the way has hung up, to try again here or at the next manager, with this very ring.
@@ -179,12 +181,13 @@ void Session::end(bool comes_back) {
     refused.swap(refused_);
   }
   image_ = nullptr;
-  if (!volume_.gated()) {
+  if (direct()) {
     for (auto& r : refused) volume_.keep_for_strangers(std::move(r));
     refused.clear();
     let_go(std::move(commands));
   }
-  for (auto& [va, m] : maps) note_stores(volume_, m->inode());
+  for (auto& [va, m] : maps)
+    if (!read_only) note_stores(volume_, m->inode());
 }
 
 // What its commands keep, and what the mappings that were parting do, is kept until the process is gone. If it is, that was all.
@@ -253,6 +256,7 @@ ForkImage Session::fork_image() {
   ForkImage image;
   image.client = id;
   image.uid = peer.uid;
+  image.read_only = read_only;
   auto maps = client_.mappings();
   MutexLock l(files_mutex_);
   image.files = files_;
@@ -263,7 +267,7 @@ ForkImage Session::fork_image() {
     if (handle == 0) {  // its file was closed: one of its own for the child
       do handle = take_handle();
       while (image.files.count(handle));
-      image.files.emplace(handle, std::make_shared<OpenFile>(OpenFile{m->inode_ref(), O_RDWR}));
+      image.files.emplace(handle, std::make_shared<OpenFile>(OpenFile{m->inode_ref(), read_only ? O_RDONLY : O_RDWR}));
     }
     image.mappings.push_back({m->id, m->va, m->pages.first.bytes(), m->pages.count() * kBlockSize,
                               static_cast<uint64_t>(m->prot()), handle, 0});
@@ -292,7 +296,7 @@ void Session::pump() {
   bool posted = false;
   while (posted_ < next_seq_ && posted_ - done_ < kAgentSlots) {
     const fault::VmaCommand& c = commands_[posted_ - done_];
-    AgentOp op = c.kind == fault::VmaKind::kRegion     ? (volume_.gated() ? AgentOp::kMapRegion : AgentOp::kMapDirect)
+    AgentOp op = c.kind == fault::VmaKind::kRegion     ? (direct() ? AgentOp::kMapDirect : AgentOp::kMapRegion)
                  : c.kind == fault::VmaKind::kSentinel ? AgentOp::kMapSentinel
                                                        : AgentOp::kMapSigbus;
     ring_->agent_slot(posted_ + 1) = {posted_ + 1,  static_cast<uint32_t>(op), static_cast<uint32_t>(c.mapping->prot()), c.va, c.bytes,

@@ -5,8 +5,8 @@
 //   The same for a client of a manager that died (reattach.cc), but that its requests are looked at only when it has
 //   handed over its files and mappings: kReady --ReattachFile, ReattachMap...--> --ReattachDone--> served
 //
-// In acked mode its end says nothing of what it has mapped: what waits for its answers waits on until its life lock is free
-// (MountedVolume::estrange).
+// A direct client is one that maps blocks directly: each of a volume that is not gated, and each read-only one. Its end says nothing of
+// what it has mapped: what waits for its answers waits on until its life lock is free (MountedVolume::estrange).
 //
 // Locks: files_mutex_ and agent_mutex_ are leaves for each other; neither is held while the client does anything.
 #pragma once
@@ -43,6 +43,7 @@ void note_stores(MountedVolume& volume, Inode& i);
 // What a fork takes along.
 struct ForkImage {
   uint64_t client = 0;
+  bool read_only = false;
   uid_t uid = 0;
   std::map<uint32_t, std::shared_ptr<OpenFile>> files;
   std::vector<proto::WireMapping> mappings;
@@ -54,17 +55,19 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   static constexpr size_t kOwnFds = 6;  // socket, pidfd, ring, doorbell, userfaultfd, SIGBUS memfd
   // own_fds: a share of that many. `shares` outlives it: sentinels take more.
   Session(MountedVolume& volume, fault::Pagers& pagers, FdShares& shares, std::shared_ptr<const void> own_fds, uint64_t id,
-          UniqueFd socket, const ucred& peer);
+          UniqueFd socket, const ucred& peer, bool read_only = false);
   ~Session() override;
 
   const uint64_t id;
   const ucred peer;
   const meta::Credentials who;  // of the peer when it connected
+  const bool read_only;         // it has nothing that it could store to the volume with
   int socket() const { return socket_.get(); }
   int doorbell() const { return doorbell_.get(); }
   proto::Ring& ring() const { return *ring_; }
   fault::Client& client() { return client_; }
   const fault::Client& client() const { return client_; }
+  bool direct() const override { return read_only || !volume_.gated(); }
   bool ready() const { return ready_.load(std::memory_order_acquire); }
   bool ended() const { return ended_.load(std::memory_order_acquire); }
 
@@ -107,7 +110,7 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   Revokes revokes();
   bool fence();  // kills it, once. False: done before, or it is not known who it is.
 
-  // --- a request whose answer waits for other clients (acked mode)
+  // --- a request whose answer waits for direct clients
   void answer(uint32_t slot);     // the reply is in the slot
   void ask_again(uint32_t slot);  // as if the client had just asked
   // How often that was done with the request in the slot; then it starts at 0 again.

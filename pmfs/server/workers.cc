@@ -105,7 +105,7 @@ void Workers::serve(Session& s) {
 }
 
 bool Workers::execute_pending(Session& s, int64_t until_ns) {
-  if (s.agent_acks()) dispatcher_.answered();
+  if (s.agent_acks() && s.direct()) dispatcher_.answered();
   RingHeader& h = s.ring().header();
   bool any = false;
   const uint32_t first = s.next_slot.load(std::memory_order_relaxed);

@@ -176,6 +176,53 @@ TEST_CASE("a shutdown is answered before the session ends; mappings can be let g
   map.unmap();
 }
 
+TEST_CASE("a read-only client, by either API: reads, maps to load, and is refused the rest") {
+  Manager m;
+  Volume writer(m.path());
+  File f = writer.open("/r", O_RDWR | O_CREAT);
+  f.write(pattern(8192, 1), 0);
+  Volume reader(m.path(), Access::kReadOnly);
+  CHECK(error_of([&] { reader.open("/r", O_RDWR); }) == EROFS);
+  CHECK(error_of([&] { reader.mkdir("/d"); }) == EROFS);
+  CHECK(error_of([&] { reader.grow(1 << 30); }) == EROFS);
+  CHECK(error_of([&] { admin::shutdown(reader.session()); }) == EROFS);
+  File again = reader.open("/r", O_RDONLY);
+  std::vector<std::byte> read(8192);
+  CHECK(again.read(read, 0) == 8192);
+  CHECK(read == pattern(8192, 1));
+  CHECK(error_of([&] { again.map(0, 4096); }) == EACCES);
+  Mapping map = again.map(0, 8192, PROT_READ);
+  CHECK(std::memcmp(map.data(), read.data(), 8192) == 0);
+  f.punch(4096, 4096);
+  CHECK(map.data()[5000] == std::byte{0});
+  unsigned readers = 0;
+  for (const ClientInfo& c : writer.clients()) readers += c.read_only;
+  CHECK(readers == 1);
+
+  CHECK(pmfs_connect_read_only("/nonexistent") == nullptr);
+  CHECK(errno == ENOENT);
+  pmfs_volume* v = pmfs_connect_read_only(m.path().c_str());
+  REQUIRE(v != nullptr);
+  CHECK(pmfs_open(v, "/r", O_RDWR, 0) == -1);
+  CHECK(errno == EROFS);
+  CHECK(pmfs_unlink(v, "/r") == -1);
+  CHECK(errno == EROFS);
+  const int fd = pmfs_open(v, "/r", O_RDONLY, 0);
+  REQUIRE(fd > 0);
+  CHECK(pmfs_mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED);
+  CHECK(errno == EACCES);
+  void* p = pmfs_mmap(nullptr, 4096, PROT_READ, MAP_SHARED, fd, 0);
+  REQUIRE(p != MAP_FAILED);
+  CHECK(std::memcmp(p, read.data(), 4096) == 0);
+  CHECK(pmfs_mprotect(p, 4096, PROT_READ | PROT_WRITE) == -1);
+  CHECK(errno == EACCES);
+  CHECK(pmfs_madvise(p, 4096, MADV_REMOVE) == -1);
+  CHECK(errno == EACCES);
+  CHECK(pmfs_munmap(p, 4096) == 0);
+  CHECK(pmfs_close(fd) == 0);
+  pmfs_disconnect(v);
+}
+
 TEST_CASE("the C API: descriptors, mappings and errno") {
   Manager m;
   CHECK(pmfs_connect("/nonexistent") == nullptr);

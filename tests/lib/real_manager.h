@@ -17,6 +17,7 @@ struct RealManager {
     server::ServerOptions o;
     o.volume = dir / "v";
     o.trace = true;
+    o.read_only_socket_mode = 0600;
     server = std::make_unique<server::Server>(o);
     server->start();
   }

@@ -19,16 +19,16 @@ void need(bool ok, const char* what) {
 }
 }  // namespace
 
-UniqueFd raw_socket(const std::string& volume) {
+UniqueFd raw_socket(const std::string& volume, const char* socket_name) {
   UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   sockaddr_un a{};
   a.sun_family = AF_UNIX;
-  (volume + "/" + kSocketName).copy(a.sun_path, sizeof a.sun_path - 1);
+  (volume + "/" + socket_name).copy(a.sun_path, sizeof a.sun_path - 1);
   need(::connect(fd.get(), reinterpret_cast<sockaddr*>(&a), sizeof a) == 0, "connect");
   return fd;
 }
 
-RawClient::RawClient(const std::string& volume) : socket(raw_socket(volume)) {
+RawClient::RawClient(const std::string& volume, const char* socket_name) : socket(raw_socket(volume, socket_name)) {
   need(send_message(socket.get(), Control::kHello, 1, HelloRequest{}) == 0, "hello");
   ControlMessage m;
   need(recv_control(socket.get(), &m).status == RecvStatus::kOk, "no answer to hello");
@@ -41,6 +41,7 @@ RawClient::RawClient(const std::string& volume) : socket(raw_socket(volume)) {
   api.features = r->uffd_features;
   need(::ioctl(uffd.get(), UFFDIO_API, &api) == 0, "UFFDIO_API");
   ring = std::make_unique<Ring>(m.fds[2].get());
+  region = std::move(m.fds[1]);
   doorbell = std::move(m.fds[3]);
   const int fds[] = {uffd.get()};
   need(send_message(socket.get(), Control::kUffd, 2, ControlHeader{}, fds) == 0, "uffd");

@@ -11,12 +11,12 @@
 namespace pmfs::test {
 
 // Connects to the manager of the volume in directory `volume`. Throws std::runtime_error.
-UniqueFd raw_socket(const std::string& volume);
+UniqueFd raw_socket(const std::string& volume, const char* socket_name = proto::kSocketName);
 
 class RawClient {
  public:
   // Connects and shakes hands: hello, userfaultfd. Throws std::runtime_error if the manager refuses.
-  explicit RawClient(const std::string& volume);
+  explicit RawClient(const std::string& volume, const char* socket_name = proto::kSocketName);
 
   // Writes the request into the slot, rings if the manager sleeps, and waits for the answer: at most 20 s.
   proto::Reply ask(uint32_t slot, const proto::Request& r);
@@ -24,7 +24,7 @@ class RawClient {
   void ring_bell();
   std::string message(uint32_t slot, const proto::Reply& r) const;  // that came with an error
 
-  UniqueFd socket, uffd, doorbell;
+  UniqueFd socket, uffd, region, doorbell;
   std::unique_ptr<proto::Ring> ring;
   proto::HelloReply welcome{};
 };

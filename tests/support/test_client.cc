@@ -6,7 +6,8 @@
 // Numbers are decimal (0x.. too); VALUE is a byte. Replies: `ok`, a value, or
 //   err ERRNO MESSAGE     the operation failed         sigbus / sigsegv    touching memory raised that signal
 //
-//   connect VOL                          disconnect (files and mappings go on)
+//   connect VOL [ro]                     disconnect (files and mappings go on)
+//   protect MAP OFF LEN ro|rw            pmfs_mprotect; rawprotect: mprotect(2)
 //   open NAME PATH FLAGS(rwcxta)         r w: access; c: O_CREAT, x: O_EXCL, t: O_TRUNC, a: O_APPEND
 //   close NAME                           handle NAME -> handle number
 //   cut MAPNAME OFF LEN                   unmaps that piece of it
@@ -387,7 +388,7 @@ std::string Client::run_checked(const Words& w) {
     return async(a);
   }
   if (w[0] == "connect") {
-    volume_.emplace(word(w, 1));
+    volume_.emplace(word(w, 1), has(w, 2, "ro") ? pmfs::Access::kReadOnly : pmfs::Access::kReadWrite);
   } else if (w[0] == "disconnect") {
     volume_.reset();
   } else if (w[0] == "close") {
@@ -407,6 +408,11 @@ std::string Client::run_checked(const Words& w) {
   } else if (w[0] == "cut") {
     const auto m = find(maps_, word(w, 1));
     if (pmfs_munmap(m->data() + number(w, 2), number(w, 3)) != 0) throw pmfs::Error(errno, pmfs_strerror());
+  } else if (w[0] == "protect" || w[0] == "rawprotect") {
+    std::byte* p = find(maps_, word(w, 1))->data() + number(w, 2);
+    const int prot = has(w, 4, "ro") ? PROT_READ : PROT_READ | PROT_WRITE;
+    if (w[0] == "protect" && pmfs_mprotect(p, number(w, 3), prot) != 0) throw pmfs::Error(errno, pmfs_strerror());
+    if (w[0] == "rawprotect" && mprotect(p, number(w, 3), prot) != 0) throw pmfs::Error(errno, "mprotect");
   } else if (w[0] == "addr") {
     std::ostringstream o;
     o << static_cast<void*>(find(maps_, word(w, 1))->data());

@@ -2,6 +2,7 @@
 // it has reached the pause point that it was told to stop at.
 //
 //   test_manager VOLUME [--pause POINT [SKIP]] [--grace SECONDS] [--no-zap] [--takeover] [--socket-mode OCTAL]
+//                [--read-only-socket-mode OCTAL]
 //                [--sabotage-reads]
 #include <signal.h>
 #include <sys/prctl.h>
@@ -52,6 +53,8 @@ int main(int argc, char** argv) {
       o.sabotage = pmfs::server::Sabotage::kReadTwice;
     } else if (arg == "--socket-mode" && i + 1 < argc) {
       o.socket_mode = static_cast<unsigned>(std::strtoul(argv[++i], nullptr, 8));
+    } else if (arg == "--read-only-socket-mode" && i + 1 < argc) {
+      o.read_only_socket_mode = static_cast<unsigned>(std::strtoul(argv[++i], nullptr, 8));
     } else if (arg == "--grace" && i + 1 < argc) {
       o.grace_seconds = std::atof(argv[++i]);
     } else if (arg == "--pause" && i + 1 < argc) {

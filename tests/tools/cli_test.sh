@@ -88,6 +88,7 @@ refused 2 "not a size" "12Q" -- mkfs "$vol" --size 12Q
 refused 2 "multiple" -- mkfs "$vol" --size 20000001
 refused 2 "VOLUME_DIR:/path" -- ls "$vol"
 refused 2 "not a mode" -- serve "$vol" --socket-mode 99
+refused 2 "read-only-socket-mode 8" "not a mode" -- serve "$vol" --read-only-socket-mode 8
 refused 2 "not an open file descriptor" -- serve "$vol" --ready-fd 77
 [ ! -e "$vol" ] || die "a refused command left $vol"
 for c in mkfs serve df ls stat cp truncate punch rm mkdir rmdir mv ln clone readlink chmod chown getxattr setxattr listxattr \

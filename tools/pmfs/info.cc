@@ -83,7 +83,7 @@ void clients(const Context& c, const std::string& dir) {
     for (const ClientInfo& i : all) {
       list.push_back({{"id", i.id}, {"pid", i.pid}, {"uid", i.uid}, {"mappings", i.mappings},
                       {"mapped_bytes", i.mapped_bytes}, {"handles", i.handles}, {"faults", i.faults},
-                      {"installs", i.installs}, {"agent_queue", i.agent_queue}, {"ready", i.has_uffd},
+                      {"installs", i.installs}, {"agent_queue", i.agent_queue}, {"ready", i.has_uffd}, {"read_only", i.read_only},
                       {"revokes", i.revokes}, {"revoke_age_ns", i.revoke_age_ns},
                       {"self", i.pid == static_cast<uint32_t>(getpid())}});
     }
@@ -92,9 +92,10 @@ void clients(const Context& c, const std::string& dir) {
   fmt::print("{:>6} {:>8} {:>6} {:>8} {:>12} {:>8} {:>12} {:>12} {:>6}\n", "id", "pid", "uid", "mappings", "mapped",
              "handles", "faults", "installs", "queue");
   for (const ClientInfo& i : all) {
-    fmt::print("{:>6} {:>8} {:>6} {:>8} {:>12} {:>8} {:>12} {:>12} {:>6}{}{}\n", i.id, i.pid, i.uid, i.mappings,
+    fmt::print("{:>6} {:>8} {:>6} {:>8} {:>12} {:>8} {:>12} {:>12} {:>6}{}{}{}\n", i.id, i.pid, i.uid, i.mappings,
                human_size(i.mapped_bytes), i.handles, i.faults, i.installs, i.agent_queue,
-               i.pid == static_cast<uint32_t>(getpid()) ? "  this command" : "", i.has_uffd ? "" : "  connecting");
+               i.pid == static_cast<uint32_t>(getpid()) ? "  this command" : "", i.has_uffd ? "" : "  connecting",
+               i.read_only ? "  read-only" : "");
     if (i.revokes != 0)
       fmt::print("{:>16} holds blocks that it was asked for {:.1f} s ago\n", "", static_cast<double>(i.revoke_age_ns) * 1e-9);
   }

@@ -125,6 +125,8 @@ void add_mount(CLI::App& app, Context& c) {
   cmd->add_option("--threads", m->serve.mount.threads, "that answer the kernel")->check(CLI::Range(1, 64))->capture_default_str();
   cmd->add_option("--socket-mode", m->serve.socket_mode, "who may connect natively, and so reach every file's data")
       ->capture_default_str();
+  cmd->add_option("--read-only-socket-mode", m->serve.read_only_socket_mode,
+                  "make a second socket, for native clients that only read, with this mode: who may read every file's data");
 
   struct Umount {
     std::string dir;

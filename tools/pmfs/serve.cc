@@ -75,7 +75,7 @@ void list_schemes(const Context& c) {
   if (c.json) print_json({{"schemes", all}});
 }
 
-unsigned parse_mode(const std::string& text) {
+unsigned parse_mode(const char* option, const std::string& text) {
   unsigned mode = 0;
   for (const char ch : text) {
     if (ch < '0' || ch > '7' || text.size() > 4) mode = 01000;
@@ -83,7 +83,7 @@ unsigned parse_mode(const std::string& text) {
     mode = mode * 8 + static_cast<unsigned>(ch - '0');
   }
   if (text.empty() || mode > 0777) {
-    throw UsageError(fmt::format("--socket-mode {}: is not a mode; write it in octal, as 0600", text));
+    throw UsageError(fmt::format("{} {}: is not a mode; write it in octal, as 0600", option, text));
   }
   return mode;
 }
@@ -137,7 +137,9 @@ void let_it_end(const std::string& volume) {
 
 void run_manager(ServeOptions& o) {
   o.server.volume = o.dir;
-  o.server.socket_mode = parse_mode(o.socket_mode);
+  o.server.socket_mode = parse_mode("--socket-mode", o.socket_mode);
+  if (!o.read_only_socket_mode.empty())
+    o.server.read_only_socket_mode = parse_mode("--read-only-socket-mode", o.read_only_socket_mode);
   if (o.ready_fd >= 0 && ::fcntl(o.ready_fd, F_GETFD) < 0) {
     throw UsageError(fmt::format("--ready-fd {}: is not an open file descriptor; open it in the shell, as {}>file",
                                  o.ready_fd, o.ready_fd));
@@ -214,7 +216,7 @@ void add_serve(CLI::App& app, Context& c) {
                   "seconds for which the clients of a manager that died may come back to their unlinked files")
       ->check(CLI::Range(0.0, 86400.0))->capture_default_str();
   cmd->add_option("--fence-after", o->server.fence_seconds,
-                  "acked mode: a client that does not let go of blocks for so many seconds is killed")
+                  "acked mode, and read-only clients: one that does not let go of blocks for so many seconds is killed")
       ->check(CLI::Range(0.1, 86400.0))->capture_default_str();
   cmd->add_flag("--force-acked", o->server.force_acked,
                 "acked mode, as on real DAX, on a region that does not need it: clients map blocks directly");
@@ -222,6 +224,8 @@ void add_serve(CLI::App& app, Context& c) {
   cmd->add_option("--mount-option", o->mount.options, "of that mount, as in pmfs mount -o");
   cmd->add_option("--socket-mode", o->socket_mode, "who may connect, and so reach every file's data")
       ->capture_default_str();
+  cmd->add_option("--read-only-socket-mode", o->read_only_socket_mode,
+                  "make a second socket, for clients that only read, with this mode: who may read every file's data");
   cmd->add_flag("--torture-allow-broken", o->server.allow_broken, "accept schemes that are broken on purpose");
   cmd->add_option_function<double>("--torture-lease", [o](const double& seconds) {
         o->server.lease = {static_cast<int64_t>(seconds * 1e9), false};

@@ -12,7 +12,7 @@ namespace pmfs::cli {
 struct ServeOptions {
   server::ServerOptions server;
   fuse::MountOptions mount;  // dir empty: not mounted
-  std::string dir, socket_mode = "0600";
+  std::string dir, socket_mode = "0600", read_only_socket_mode;  // empty: no such socket
   int ready_fd = -1;
   bool takeover = false;
   double takeover_timeout = 30;
