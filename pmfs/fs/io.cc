@@ -190,6 +190,8 @@ void MountedVolume::fsync(Inode& i, PageRange pages) {
     region_->drain();
     if (last_time) i.all_dirty.store(false);
   }
+  // A fault's mark comes when its entry is unlocked; its store may have happened before, by the PTE that is there already.
+  i.entries.drain(pages, Wait::kBlock);
   std::vector<PageRange> dirty;
   i.entries.for_each(pages, [&](Pgoff head, exclusion::Entry e) {
     if (!e.dirty()) return;

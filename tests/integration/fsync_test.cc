@@ -7,6 +7,7 @@
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 
+#include "pmfs/base/pause.h"
 #include "pmfs/base/sys.h"
 
 using namespace pmfs;
@@ -19,7 +20,7 @@ struct Shared {
   Manager m;
   std::unique_ptr<ClientProcess> a, b;
   std::shared_ptr<Inode> i;
-  explicit Shared(uint64_t pages) : a(m.client()), b(m.client()) {
+  explicit Shared(uint64_t pages) : m(with_pagers()), a(m.client()), b(m.client()) {
     const std::string bytes = std::to_string(pages * kBlockSize);
     for (auto* c : {a.get(), b.get()}) {
       c->ok("open f /f rwc");
@@ -29,12 +30,17 @@ struct Shared {
     CHECK(b->cmd("write f 0 " + bytes + " 17") == bytes);
     i = m.inode("/f");
   }
+  // A fault's mark comes with the unlocking, when its store may have returned.
   uint64_t dirty() const {
+    i->entries.drain({Pgoff(0), kEndOfFile}, Wait::kBlock);
     uint64_t n = 0;
     i->entries.for_each({Pgoff(0), kEndOfFile}, [&](Pgoff, exclusion::Entry e) { n += e.dirty() ? e.pages() : 0; });
     return n;
   }
-  bool dirty(uint64_t page) const { return i->entries.peek(Pgoff(page)).dirty(); }
+  bool dirty(uint64_t page) const {
+    i->entries.drain({Pgoff(page), Pgoff(page + 1)}, Wait::kBlock);
+    return i->entries.peek(Pgoff(page)).dirty();
+  }
 };
 
 std::string at(uint64_t page) { return std::to_string(page * kBlockSize); }
@@ -100,3 +106,22 @@ TEST_CASE("fsync: 2 MiB entries", "[fsync][gated]") {
   CHECK(t.a->cmd("load m " + at(kHugeBlocks + 3)) == "5");
   CHECK(t.b->cmd("load m " + at(kHugeBlocks + 4)) == "4");
 }
+
+#ifdef PMFS_PAUSE_POINTS
+TEST_CASE("fsync: a store whose fault has installed its PTE, and not marked the page yet, is waited for", "[fsync][gated]") {
+  Shared t(16);
+  CHECK(t.a->cmd("load m " + at(3)) == "17");  // the VMA is in place: the fault of the store installs at once
+  t.i->entries.drain({Pgoff(0), kEndOfFile}, Wait::kBlock);
+  pause::Gate gate("fault:installed");
+  t.a->ok("async 1 store m " + at(3) + " 1");
+  REQUIRE(gate.wait_arrived());
+  t.b->ok("async 1 fsync f");
+  for (int k = 0; k < 4000 && t.b->cmd("poll 1") == "pending" && t.i->entries.waiters() == 0; ++k) ::usleep(1000);
+  CHECK(t.b->cmd("poll 1") == "pending");
+  gate.release();
+  CHECK(t.b->cmd("wait 1") == "ok");
+  CHECK(t.a->cmd("wait 1") == "ok");
+  CHECK_FALSE(t.dirty(3));  // flushed
+  CHECK(t.a->cmd("load m " + at(3)) == "1");
+}
+#endif
