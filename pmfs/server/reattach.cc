@@ -140,16 +140,20 @@ void Session::reattach_map(const ControlMessage& m) {
 void Session::reattach_done(const ControlMessage& m) {
   if (!ready() || !reattaching() || !m.as<ControlHeader>(Control::kReattachDone)) fail(EPROTO, "a hand-over that ends out of turn");
   PMFS_PAUSE_POINT("reattach:done");
-  answer_interrupted();
+  const std::shared_ptr<const void> interrupted = answer_interrupted();
   client_.reattaching.store(false);
   // It is a stranger until it has our answer; from then on its own answers are waited for.
-  auto keep = std::make_shared<const std::vector<std::shared_ptr<const void>>>(volume_.strangers_keep());
+  auto waits = volume_.strangers_keep();
+  waits.push_back(interrupted);
+  auto keep = std::make_shared<const std::vector<std::shared_ptr<const void>>>(std::move(waits));
   for (auto& mapping : client_.mappings()) mapping->put_back(direct() ? keep : nullptr);
   if (int err = send_message(socket(), Control::kOk, m.header().seq)) fail(err, "client {}: can't be answered", id);
 }
 
-// Before the workers look at the ring: what is kRunning now was taken by the manager that died.
-void Session::answer_interrupted() {
+// Before the workers look at the ring: what is kRunning now was taken by the manager that died. A direct client may still have
+// mapped what that had taken away: it is told of the interruption when what is returned goes, with the answers to its put-backs.
+std::shared_ptr<const void> Session::answer_interrupted() {
+  std::vector<uint32_t> later;
   static constexpr char kText[] =
       "the manager died while it executed this; it may have happened or not: look, and do it again if need be";
   for (uint32_t i = 0; i < kSlots; ++i) {
@@ -163,8 +167,14 @@ void Session::answer_interrupted() {
     reply.message_len = sizeof kText - 1;
     std::memcpy(ring_->bounce(i), kText, sizeof kText - 1);
     std::memcpy(&slot.reply, &reply, sizeof reply);
-    if (slot.state.exchange(kDone) & kWaitingBit) futex_wake(&slot.state, INT32_MAX);
+    if (reply.err == EOWNERDEAD && direct()) later.push_back(i);
+    else answer(i);
   }
+  if (later.empty()) return nullptr;
+  auto self = shared_from_this();
+  return volume_.quarantine().begin(Ino{}, [self, later] {
+    for (uint32_t i : later) self->answer(i);
+  });
 }
 
 }  // namespace pmfs::server

@@ -128,7 +128,7 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   void pump() REQUIRES(agent_mutex_);
   uint32_t take_handle() REQUIRES(files_mutex_);
   void take_ring(UniqueFd fd);
-  void answer_interrupted();
+  std::shared_ptr<const void> answer_interrupted();
   void let_go(std::deque<fault::VmaCommand> commands);
 
   Leases::Outsider outsider_;  // from the welcome on; first, so that it goes last: who works for the client may hold the session
