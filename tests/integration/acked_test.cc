@@ -1,6 +1,6 @@
 // Acked mode: clients map blocks directly and must be asked to let go of them. The interleavings of p1_test.cc and
 // zeros_test.cc where that makes a difference, and what is special to it: quarantine, fencing, who lives.
-#include "tests/integration/fixture.h"
+#include "tests/integration/asked_fixture.h"
 
 #include "pmfs/base/pause.h"
 #include "pmfs/base/sys.h"
@@ -30,20 +30,14 @@ void set_up(ClientProcess& a, ClientProcess& b) {
   CHECK(b.cmd(std::string("write f 0 ") + kBytes + " 17") == kBytes);
 }
 
-struct Pair {
-  Manager m;
+struct Pair : Asked {
   std::unique_ptr<ClientProcess> a, b;
-  explicit Pair(server::ServerOptions o = acked()) : m(std::move(o)), a(m.client()), b(m.client()) { set_up(*a, *b); }
-  uint64_t block_of(uint64_t offset) { return m.volume().store().lookup_extent(m.inode("/f")->ino, pgoff_of(offset))->pfn_at(pgoff_of(offset)).v; }
+  explicit Pair(server::ServerOptions o = acked()) : Asked(std::move(o)), a(m.client()), b(m.client()) { set_up(*a, *b); }
+  uint64_t block_of(uint64_t offset) { return Asked::block_of(offset).v; }
   // Neither free nor reserved for anybody, and in no file.
   bool quarantined(uint64_t block) {
     const meta::BlockState s = m.volume().store().block_state(Pfn(block));
-    for (const auto& entry : m.volume().list("/", 0, 100)) {
-      const auto i = m.volume().peek(entry.ino);
-      if (!i) continue;
-      for (const FileExtent& e : m.volume().store().extents(i->ino, {Pgoff(0), kEndOfFile}, SIZE_MAX))
-        if (e.blocks().contains(Pfn(block))) return false;
-    }
+    if (in_a_file(Pfn(block))) return false;
     UNSCOPED_INFO("block " << block << ", state " << static_cast<int>(s) << ", deferred " << m.volume().space().blocks_deferred);
     return (s == meta::BlockState::kUsed || s == meta::BlockState::kDeferred) && m.volume().space().blocks_deferred > 0;
   }
@@ -56,17 +50,6 @@ struct Pair {
       if (s == meta::BlockState::kFree || s == meta::BlockState::kReserved) ++bad;
     }
     return bad;
-  }
-  bool pending_for_good(ClientProcess& c, const std::string& id) {
-    for (int i = 0; i < 50; ++i) {
-      if (c.cmd("poll " + id) == "done") return false;
-      ::usleep(2000);
-    }
-    return true;
-  }
-  bool idle() {
-    for (int i = 0; i < 4000 && m.volume().quarantine().live() != 0; ++i) ::usleep(5000);
-    return m.volume().quarantine().live() == 0;
   }
 };
 

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 
 #include "pmfs/base/pause.h"
-#include "tests/integration/fixture.h"
+#include "tests/integration/asked_fixture.h"
 #include "tests/integration/restart_fixture.h"
 
 using namespace pmfs;
@@ -47,34 +47,12 @@ void set_up(ClientProcess& w, ClientProcess& r) {
   CHECK(r.cmd("load m 8192") == "17");
 }
 
-struct Pair {
-  Manager m;
+struct Pair : Asked {
   std::unique_ptr<ClientProcess> w, r;
-  explicit Pair(server::ServerOptions o = for_readers()) : m(std::move(o)), w(m.client()), r(reader_of(m.path())) { set_up(*w, *r); }
-  Pfn block_of(uint64_t offset) { return m.volume().store().lookup_extent(m.inode("/f")->ino, pgoff_of(offset))->pfn_at(pgoff_of(offset)); }
-  bool in_a_file(Pfn block) {
-    for (const auto& entry : m.volume().list("/", 0, 100)) {
-      const auto i = m.volume().peek(entry.ino);
-      if (!i) continue;
-      for (const FileExtent& e : m.volume().store().extents(i->ino, {Pgoff(0), kEndOfFile}, SIZE_MAX))
-        if (e.blocks().contains(block)) return true;
-    }
-    return false;
-  }
+  explicit Pair(server::ServerOptions o = for_readers()) : Asked(std::move(o)), w(m.client()), r(reader_of(m.path())) { set_up(*w, *r); }
   bool quarantined(Pfn block) {
     const meta::BlockState s = m.volume().store().block_state(block);
     return !in_a_file(block) && s != meta::BlockState::kFree && s != meta::BlockState::kReserved && m.volume().quarantine().live() != 0;
-  }
-  bool pending_for_good(ClientProcess& c, const std::string& id) {
-    for (int i = 0; i < 50; ++i) {
-      if (c.cmd("poll " + id) == "done") return false;
-      ::usleep(2000);
-    }
-    return true;
-  }
-  bool idle() {
-    for (int i = 0; i < 4000 && m.volume().quarantine().live() != 0; ++i) ::usleep(5000);
-    return m.volume().quarantine().live() == 0;
   }
   // All but `left` of the blocks that /f does not have, when it has 256; -1: it has 255.
   void take_all_blocks(int left) {

@@ -1,0 +1,40 @@
+// A manager some of whose clients must be asked to let go of blocks, and what tests want to know of those.
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include "tests/integration/fixture.h"
+
+namespace pmfs::test {
+
+struct Asked {
+  Manager m;
+  explicit Asked(server::ServerOptions o) : m(std::move(o)) {}
+  // Of a page of /f that has one.
+  Pfn block_of(uint64_t offset) { return m.volume().store().lookup_extent(m.inode("/f")->ino, pgoff_of(offset))->pfn_at(pgoff_of(offset)); }
+  // Of those in the root directory that somebody has open.
+  bool in_a_file(Pfn block) {
+    for (const auto& entry : m.volume().list("/", 0, 100)) {
+      const auto i = m.volume().peek(entry.ino);
+      if (!i) continue;
+      for (const FileExtent& e : m.volume().store().extents(i->ino, {Pgoff(0), kEndOfFile}, SIZE_MAX))
+        if (e.blocks().contains(block)) return true;
+    }
+    return false;
+  }
+  bool pending_for_good(ClientProcess& c, const std::string& id) {
+    for (int i = 0; i < 50; ++i) {
+      if (c.cmd("poll " + id) == "done") return false;
+      ::usleep(2000);
+    }
+    return true;
+  }
+  // Everybody has let go.
+  bool idle() {
+    for (int i = 0; i < 4000 && m.volume().quarantine().live() != 0; ++i) ::usleep(5000);
+    return m.volume().quarantine().live() == 0;
+  }
+};
+
+}  // namespace pmfs::test
