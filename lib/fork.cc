@@ -11,9 +11,11 @@
 namespace pmfs {
 namespace {
 
+constexpr uint32_t kForking = 1u << 31;
+
 struct State {
   Mutex entry{LockRank::kServer, "fork gate"};  // held from prepare to parent/child; else for an instant
-  std::atomic<uint32_t> inside{0};              // threads inside; futex word
+  std::atomic<uint32_t> inside{0};              // threads inside, and kForking while one waits for them; futex word
   std::vector<Session*> sessions;               // guarded by `list`
   Mutex list{LockRank::kLeaf, "session list"};
 };
@@ -37,7 +39,7 @@ void ForkGate::enter() {
 void ForkGate::leave() {
   if (--t_depth != 0) return;
   State& s = state();
-  if (s.inside.fetch_sub(1, std::memory_order_seq_cst) == 1) proto::futex_wake(&s.inside, 1);
+  if (s.inside.fetch_sub(1, std::memory_order_seq_cst) == (kForking | 1)) proto::futex_wake(&s.inside, 1);
 }
 
 // The pthread_atfork handlers. The forking thread counts as inside while they run, so that passes nest.
@@ -46,14 +48,15 @@ struct ForkHandlers {
     State& s = state();
     if (t_depth++ != 0) return;  // forked from inside the library (a user's callback): nothing to wait for
     s.entry.Lock();
-    while (uint32_t n = s.inside.load(std::memory_order_seq_cst)) proto::futex_wait(&s.inside, n, 1'000'000'000);
+    s.inside.fetch_or(kForking, std::memory_order_seq_cst);
+    for (uint32_t n; (n = s.inside.load(std::memory_order_seq_cst)) != kForking;) proto::futex_wait(&s.inside, n, 1'000'000'000);
     for (Session* session : s.sessions) session->prepare_fork();
   }
   static void parent() NO_THREAD_SAFETY_ANALYSIS {
     State& s = state();
     if (--t_depth != 0) return;
     for (Session* session : s.sessions) session->resume_in_parent();
-    s.entry.Unlock();
+    open_gate(s);
   }
   static void child() NO_THREAD_SAFETY_ANALYSIS {
     State& s = state();
@@ -63,6 +66,12 @@ struct ForkHandlers {
     for (Session* session : s.sessions) session->drop_inherited();
     for (Session* session : s.sessions) session->reattach_in_child();
     --t_depth;
+    open_gate(s);
+  }
+
+ private:
+  static void open_gate(State& s) NO_THREAD_SAFETY_ANALYSIS {
+    s.inside.fetch_and(~kForking, std::memory_order_seq_cst);
     s.entry.Unlock();
   }
 };

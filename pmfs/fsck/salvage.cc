@@ -357,6 +357,17 @@ void check_reserve(State& s) {
   }
   if (n != root.ballast_count)
     s.add("ballast", 0, std::nullopt, "{} objects, but {} counted", n, root.ballast_count.get());
+  uint64_t spare = 0;
+  for (uint64_t off = root.spare_names.off; off != 0; ++spare) {
+    const SpareName* place = s.object<SpareName>(off, SpareName::kBytes);
+    if (place == nullptr || place->checksum != checksum_of(*place, off)) {
+      s.add("spare names", 0, std::nullopt, "the place at {:#x} of the pool is damaged", off);
+      return;
+    }
+    off = place->next.off;
+  }
+  if (spare != root.spare_name_count)
+    s.add("spare names", 0, std::nullopt, "{} on the list, but {} counted", spare, root.spare_name_count);
   if (s.object<LogMedia>(root.logs.off) == nullptr)
     s.add("pool", 0, std::nullopt, "the reserved transaction logs are missing");
   if (root.clean > 1) s.add("superblock", 0, std::nullopt, "the clean flag is {}", root.clean.get());

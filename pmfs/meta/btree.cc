@@ -194,6 +194,23 @@ void BTree::insert(const Record& r) {
   t_->root = top_ptr;
 }
 
+void BTree::snapshot_insert(uint64_t key) const {
+  if (empty()) return;
+  Node* n = leaf_of(key);
+  if (n->count == n->capacity) return;
+  const size_t pos = record_index(n, key);
+  snapshot_header(n);
+  transaction::snapshot(n->records + pos, n->count + 1 - pos);
+}
+
+void BTree::snapshot_erase(uint64_t key) const {
+  if (empty()) return;
+  Node* n = leaf_of(key);
+  const size_t pos = record_index(n, key);
+  snapshot_header(n);
+  if (pos < n->count) transaction::snapshot(n->records + pos, n->count - pos);
+}
+
 bool BTree::erase_from(Node* n, uint64_t key) {
   if (n->level == 0) {
     size_t i = record_index(n, key);

@@ -44,6 +44,9 @@ class BTree {
     visit_node(pop, 0, node(pop, 0, n), 0, fn);
   }
 
+  // What insert() and erase() store to if no node is made or freed; `*t_` not.
+  void snapshot_insert(uint64_t key) const;
+  void snapshot_erase(uint64_t key) const;
   // `*t_` is snapshotted by these.
   void insert(const Record& r);  // its key must be new
   void erase(uint64_t key);      // must be there

@@ -57,6 +57,7 @@ class Checker {
     check_shared();
     check_bitmap();
     check_ballast();
+    SpareNames(m_).check(m_.root->sb.pool_bytes, &findings_);
     check_block_map();
     if (findings_.empty()) check_seals();
     return std::move(findings_);
@@ -361,6 +362,7 @@ class Checker {
       tree(i->map);
       tree(i->xattrs);
     }
+    sum += SpareNames(m_).seals();
     tree(m_.root->shared);
     tree(m_.root->quotas);
     BTree(m_.pop, &m_.root->quotas, 0).visit(0, [&](const Record& r) {

@@ -42,6 +42,10 @@ inline uint32_t checksum_of(const QuotaMedia& q, uint64_t off) {
   return crc32c(&q, offsetof(QuotaMedia, checksum), static_cast<uint32_t>(off));
 }
 
+inline uint32_t checksum_of(const SpareName& n, uint64_t off) {
+  return crc32c(&n, offsetof(SpareName, checksum), static_cast<uint32_t>(off));
+}
+
 // In a transaction that has snapshotted it: an object's new checksum, and what that makes of the sum of all.
 inline void reseal(uint64_t off, uint32_t* checksum, uint32_t sum) {
   transaction::resealed(off, *checksum, sum);

@@ -41,7 +41,7 @@ void Directory::insert(std::string_view name, Ino ino) {
   if (key == h + kSequence) {
     fail(ENOSPC, "{}: {} names with this hash are in the directory, there is no room for more", name, kSequence);
   }
-  auto ptr = make_persistent<Name>(offsetof(Name, bytes) + name.size());
+  auto ptr = spare_.take(name.size());
   Name* n = m_.pop.direct(ptr);
   n->length = static_cast<uint16_t>(name.size());
   std::memcpy(reinterpret_cast<char*>(n) + offsetof(Name, bytes), name.data(), name.size());
@@ -59,7 +59,17 @@ void Directory::erase(const Entry& e) {
   auto r = tree_.find(e.key);
   if (!r) fail(EUCLEAN, "directory entry {:#x} vanished", e.key);
   tree_.erase(e.key);
-  delete_persistent(m_.pop, persistent_ptr<Name>{r->a});
+  spare_.give({r->a});
+}
+
+void Directory::snapshot_insert(std::string_view name) const {
+  spare_.snapshot_next(name.size());
+  tree_.snapshot_insert(hash_of(name));
+}
+
+void Directory::snapshot_erase(const Entry& e) const {
+  if (auto r = tree_.find(e.key)) spare_.snapshot({r->a});
+  tree_.snapshot_erase(e.key);
 }
 
 }  // namespace pmfs::meta

@@ -12,6 +12,7 @@
 
 #include "pmfs/meta/btree.h"
 #include "pmfs/meta/media.h"
+#include "pmfs/meta/spare_names.h"
 
 namespace pmfs::meta {
 
@@ -22,13 +23,16 @@ class Directory {
     Ino ino;
   };
 
-  Directory(Media& m, InodeMedia* dir) : m_(m), tree_(m.pop, &dir->map, dir->ino) {}
+  Directory(Media& m, InodeMedia* dir) : m_(m), tree_(m.pop, &dir->map, dir->ino), spare_(m) {}
 
   bool empty() const { return tree_.empty(); }
   std::optional<Entry> find(std::string_view name) const;
   void insert(std::string_view name, Ino ino);  // must not be there
   void set(const Entry& e, Ino ino);            // the name means another inode now
   void erase(const Entry& e);
+  // What insert() and erase() are going to store to, as far as it is known beforehand: one fence for all of a transaction's.
+  void snapshot_insert(std::string_view name) const;
+  void snapshot_erase(const Entry& e) const;
   // fn(key, name, ino) -> bool, for keys > `cookie`.
   template <class F>
   void visit(uint64_t cookie, F&& fn) const {
@@ -44,6 +48,7 @@ class Directory {
   std::string_view name_of(const Record& r) const;
   Media& m_;
   BTree tree_;
+  SpareNames spare_;
 };
 
 }  // namespace pmfs::meta

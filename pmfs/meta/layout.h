@@ -89,6 +89,17 @@ struct Name {
 };
 static_assert(sizeof(Name) == 8 && offsetof(Name, bytes) == 2);
 
+// The place of a Name that is nobody's now, on the list of them: spare_names.h. Only of places of kBytes or more, and a Name that
+// fits kBytes has as much.
+struct SpareName {
+  static constexpr uint64_t kType = Name::kType;
+  static constexpr size_t kBytes = 112;  // with libpmemobj's header the 128 that it gives to anything smaller too
+  persistent_ptr<SpareName> next;
+  uint32_t checksum;  // checksum.h
+  uint32_t pad;
+};
+static_assert(sizeof(SpareName) == 16 && sizeof(SpareName) <= SpareName::kBytes);
+
 // The target of a symbolic link; its length is the inode's size.
 struct SymlinkMedia {
   static constexpr uint64_t kType = 11;
@@ -252,13 +263,15 @@ struct Root {
   Tree shared;  // blocks with more than one owner: key first block, a count, b owners
   Tree quotas;  // key: kind and id; a offset of a QuotaMedia
   p<uint64_t> growing_to;  // blocks: the region's file may be so long, but its last blocks are not the volume's yet; or 0
+  persistent_ptr<SpareName> spare_names;
+  uint64_t spare_name_count;
   uint64_t checksum;       // of all from mount_epoch on; the superblock has its own
   uint64_t seals;          // sum of seal_weight() of all that has a checksum and is in use: tells an old version of an object
   uint64_t commit_word;    // of the last short transaction that is over: ShortLog::word_of()
-  uint64_t reserved[74];
+  uint64_t reserved[72];
 };
 static_assert(sizeof(Root) == 1024 && offsetof(Root, mount_epoch) == 256 && offsetof(Root, inodes) == 272 &&
-              offsetof(Root, shared) == 368 && offsetof(Root, checksum) == 408 && offsetof(Root, seals) == 416 &&
-              offsetof(Root, commit_word) == 424);
+              offsetof(Root, shared) == 368 && offsetof(Root, spare_names) == 408 && offsetof(Root, checksum) == 424 &&
+              offsetof(Root, seals) == 432 && offsetof(Root, commit_word) == 440);
 
 }  // namespace pmfs::meta

@@ -23,7 +23,7 @@
 
 namespace pmfs::meta {
 
-inline constexpr uint32_t kFormatVersion = 4;  // 1 to 3 were never released and are refused
+inline constexpr uint32_t kFormatVersion = 5;  // 1 to 4 were never released and are refused
 inline constexpr size_t kMaxName = 255;        // bytes
 inline constexpr size_t kMaxSymlink = 4095;    // bytes
 inline constexpr uint32_t kMaxLinks = 0x7fffffff;

@@ -62,6 +62,7 @@ Ino StoreImpl::make(Ino dir, std::string_view name, uint32_t mode, const Credent
       transaction::together all;
       inodes_.snapshot_next();
       snapshot_hot(parent);
+      d.snapshot_insert(name);
     }
     ino = inodes_.allocate(mode, who.uid, gid);
     InodeMedia* i = inodes_.get(ino);
@@ -182,6 +183,7 @@ Unlinked StoreImpl::remove(Ino dir, std::string_view name, bool want_dir, const 
       transaction::snapshot(&m_.root->inodes);
       snapshot_hot(parent);
       snapshot_inode(i);
+      d.snapshot_erase(*e);
     }
     d.erase(*e);
     drop_name(parent, e->ino, i, free);

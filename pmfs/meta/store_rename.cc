@@ -56,6 +56,8 @@ std::optional<Unlinked> StoreImpl::rename(Ino sdir, std::string_view sname, Ino 
       snapshot_hot(sp);
       snapshot_hot(dp);
       snapshot_inode(i);
+      if (!to) dd.snapshot_insert(dname);
+      if (!swap) sd.snapshot_erase(*from);
     }
     const int64_t now = now_ns();
     if (to)

@@ -89,8 +89,10 @@ void Workers::serve(Session& s) {
       int64_t until = sys().monotonic_ns() + budget;
       bool found = false;
       while (!found && sys().monotonic_ns() < until && !s.ended()) {
-        for (int k = 0; k < 16; ++k) __builtin_ia32_pause();
-        found = execute_pending(s, turn_end);
+        for (int k = 0; k < 16 && !found; ++k) {  // a pause takes tens of nanoseconds: a request waits for one of them
+          __builtin_ia32_pause();
+          found = execute_pending(s, turn_end);
+        }
       }
       if (!found) s.spin_ns.store(budget / 2, std::memory_order_relaxed);
       spinning_.fetch_sub(1);
