@@ -8,7 +8,7 @@ jobs=${PMFS_JOBS:-$(nproc)}
 packages=(libpmem2-dev libpmem-dev libpmemobj-dev libboost-dev catch2 libcli11-dev libfmt-dev libspdlog-dev
   nlohmann-json3-dev libbenchmark-dev libfuse3-dev fuse3 cmake ninja-build g++ pkg-config clang python3
   spin gcc groff sqlite3 git rsync fio stress-ng postgresql lmdb-utils python3-numpy dpkg-dev
-  file make libclang-rt-dev)
+  file make libclang-rt-dev e2fsprogs)
 
 say() { printf '\n=== %s\n' "$*"; }
 die() {

@@ -8,6 +8,7 @@ die() {
   exit 1
 }
 ops=200000 seeds=1
+case $1 in native | fuse | shim) ops=340000 ;; esac  # 10^6 together
 if [ -n "${PMFS_LONG:-}" ]; then ops=1000000 seeds=10; fi
 run=()
 case $1 in
