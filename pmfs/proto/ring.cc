@@ -31,7 +31,6 @@ struct MemfdMappable {
 
 struct Ring::Impl {
   bip::mapped_region map;
-  std::byte* base = nullptr;
 };
 
 int Ring::create_memfd() {
@@ -72,7 +71,7 @@ Ring::Ring(int memfd) : impl_(std::make_unique<Impl>()) {
   } catch (const bip::interprocess_exception& e) {
     fail(e.get_native_error() != 0 ? e.get_native_error() : ENOMEM, "can't map the ring: {}", e.what());
   }
-  impl_->base = static_cast<std::byte*>(impl_->map.get_address());
+  base_ = static_cast<std::byte*>(impl_->map.get_address());
   const RingHeader& h = header();
   if (h.magic != kMagic || h.version != kVersion || h.slots != kSlots || h.agent_slots != kAgentSlots ||
       h.bounce_bytes != kBounceBytes) {
@@ -82,21 +81,6 @@ Ring::Ring(int memfd) : impl_(std::make_unique<Impl>()) {
 }
 
 Ring::~Ring() = default;
-
-RingHeader& Ring::header() const { return *std::launder(reinterpret_cast<RingHeader*>(impl_->base)); }
-
-Slot& Ring::slot(uint32_t i) const {
-  return *std::launder(reinterpret_cast<Slot*>(impl_->base + RingLayout::kSlotsOffset + i * sizeof(Slot)));
-}
-
-std::byte* Ring::bounce(uint32_t i) const { return impl_->base + RingLayout::kBounceOffset + i * kBounceBytes; }
-
-AgentCommand& Ring::agent_slot(uint64_t seq) const {
-  const uint64_t at = RingLayout::kAgentOffset + seq % kAgentSlots * sizeof(AgentCommand);
-  return *std::launder(reinterpret_cast<AgentCommand*>(impl_->base + at));
-}
-
-void* Ring::base() const { return impl_->base; }
 
 void futex_wake(std::atomic<uint32_t>* word, int count) {
   syscall(SYS_futex, word, FUTEX_WAKE, count, nullptr, nullptr, 0);

@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 
 #include "pmfs/proto/protocol.h"
 
@@ -68,15 +69,21 @@ class Ring {
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
 
-  RingHeader& header() const;
-  Slot& slot(uint32_t i) const;                  // i < kSlots
-  std::byte* bounce(uint32_t i) const;           // kBounceBytes
-  AgentCommand& agent_slot(uint64_t seq) const;  // seq % kAgentSlots
-  void* base() const;                            // RingLayout::kBytes, for MADV_DONTFORK
+  // Inline, as the worker that spins goes through all slots between two pauses.
+  RingHeader& header() const { return *std::launder(reinterpret_cast<RingHeader*>(base_)); }
+  Slot& slot(uint32_t i) const {  // i < kSlots
+    return *std::launder(reinterpret_cast<Slot*>(base_ + RingLayout::kSlotsOffset + i * sizeof(Slot)));
+  }
+  std::byte* bounce(uint32_t i) const { return base_ + RingLayout::kBounceOffset + i * kBounceBytes; }  // kBounceBytes
+  AgentCommand& agent_slot(uint64_t seq) const {  // seq % kAgentSlots
+    return *std::launder(reinterpret_cast<AgentCommand*>(base_ + RingLayout::kAgentOffset + seq % kAgentSlots * sizeof(AgentCommand)));
+  }
+  void* base() const { return base_; }  // RingLayout::kBytes, for MADV_DONTFORK
 
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
+  std::byte* base_ = nullptr;
 };
 
 // Shared futexes (not FUTEX_PRIVATE). Raw system calls: usable by the agent thread.

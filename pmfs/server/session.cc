@@ -286,6 +286,7 @@ uint64_t Session::post(fault::VmaCommand c) {
   }
   c.posted_ns = sys().monotonic_ns();
   commands_.push_back(std::move(c));
+  owes_.store(true);
   ++next_seq_;
   pump();
   return next_seq_;
@@ -310,6 +311,7 @@ void Session::pump() {
 }
 
 bool Session::agent_acks() {
+  if (!owes_.load()) return false;  // who posts rings, or is looked at the next time
   std::vector<std::pair<fault::VmaCommand, int>> done;
   {
     MutexLock l(agent_mutex_);
@@ -321,6 +323,7 @@ bool Session::agent_acks() {
       done.emplace_back(std::move(commands_.front()), ring_->agent_slot(done_).result);
       commands_.pop_front();
     }
+    owes_.store(!commands_.empty());
     pump();
   }
   for (auto& [c, err] : done) c.mapping->vma_done(c, err);

@@ -158,6 +158,7 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   // Commands in order: [executed | in the ring, seq done_+1 .. posted_ | waiting for room, .. next_seq_].
   Mutex agent_mutex_{LockRank::kAgent, "session agent"};
   std::deque<fault::VmaCommand> commands_ GUARDED_BY(agent_mutex_);  // front: seq done_ + 1
+  std::atomic<bool> owes_{false};  // there are commands: what a look without the mutex goes by
   std::vector<std::shared_ptr<const void>> refused_ GUARDED_BY(agent_mutex_);
   uint64_t done_ GUARDED_BY(agent_mutex_) = 0, posted_ GUARDED_BY(agent_mutex_) = 0, next_seq_ GUARDED_BY(agent_mutex_) = 0;
 };
