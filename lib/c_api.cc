@@ -46,7 +46,7 @@ void fill(const Stat& s, struct stat* st) {
   st->st_uid = s.uid;
   st->st_gid = s.gid;
   st->st_size = static_cast<off_t>(s.size);
-  st->st_blksize = 4096;
+  st->st_blksize = s.blksize;
   st->st_blocks = static_cast<blkcnt_t>(s.blocks * 8);  // of 512 bytes
   st->st_atim = ts(s.atime_ns);
   st->st_mtim = ts(s.mtime_ns);

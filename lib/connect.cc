@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "pmfs/base/error.h"
-#include "pmfs/base/types.h"
+#include "pmfs/base/unit.h"
 #include "pmfs/proto/control.h"
 #include "pmfs/proto/ring.h"
 
@@ -75,7 +75,7 @@ UniqueFd make_uffd(const UniqueFd& from, const proto::HelloReply& hello) {
 }
 
 void check(const proto::HelloReply& h, const std::string& volume) {
-  if (h.block_size != kBlockSize || h.slots != proto::kSlots || h.agent_slots != proto::kAgentSlots ||
+  if (h.block_size % kBlockSize != 0 || !Unit::possible(h.block_size / kBlockSize) || h.slots != proto::kSlots || h.agent_slots != proto::kAgentSlots ||
       h.bounce_bytes != proto::kBounceBytes || h.ring_bytes != proto::RingLayout::kBytes) {
     fail(EPROTO, "the manager of {} uses another ring layout; use library and manager of one version", volume);
   }

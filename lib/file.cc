@@ -108,6 +108,7 @@ Mapping File::map_at(void* addr, int flags, uint64_t offset, size_t length, int 
     o.place.kind = Place::kFree;
   } else if ((flags & MAP_FIXED) != 0) {
     o.place.kind = Place::kReplace;
+    check_place(*session_, offset, length, o.place);
     release_range(addr, length);
   } else if (flags != 0) {
     fail(EINVAL, "map_at: flags {:#x}", flags);
@@ -258,7 +259,7 @@ void File::fsync() {
 
 Stat File::stat() {
   const proto::Request r = file_request(session_, proto::Op::kStat, handle_);
-  return to_stat(session_->call(r).attr);
+  return to_stat(session_->call(r).attr, *session_);
 }
 
 std::vector<ExtentInfo> File::extents() {

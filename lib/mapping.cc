@@ -33,11 +33,11 @@ std::byte* reserve_at(std::byte* at, size_t length, int how) {
 
 // Address space for [offset, offset+length): where the caller wants it, or congruent with the offset modulo 2 MiB so that
 // huge entries fit.
-std::byte* reserve(uint64_t offset, size_t length, const Place& place) {
+std::byte* reserve(uint64_t offset, size_t length, size_t align, const Place& place) {
   std::byte* at = nullptr;
   switch (place.kind) {
     case Place::kAnywhere:
-      if (place.at != nullptr && reinterpret_cast<uintptr_t>(place.at) % kBlockSize == 0)
+      if (place.at != nullptr && reinterpret_cast<uintptr_t>(place.at) % align == 0)
         at = reserve_at(place.at, length, MAP_FIXED_NOREPLACE);
       if (at != nullptr) return at;
       break;
@@ -145,23 +145,30 @@ void end_mapping(Record&& r, void (*then)(const Record&)) {
   wake(*r.session, r);
 }
 
+// Throws Error(EINVAL) for what can't be mapped there because mappings are made of whole units.
+void check_place(const Session& session, uint64_t offset, size_t length, const Place& place) {
+  const size_t align = session.map_align();
+  const bool fixed = place.kind != Place::kAnywhere;
+  if (fixed && reinterpret_cast<uintptr_t>(place.at) % align != 0) fail(EINVAL, "can't map at {}: not a multiple of {}", static_cast<void*>(place.at), align);
+  if (offset % align != 0) fail(EINVAL, "can't map {} bytes at offset {}: the offset must be a multiple of {}", length, offset, align);
+  if (fixed && round_up(length) % align != 0)  // the rest of the unit may be somebody else's
+    fail(EINVAL, "can't map {} bytes at {}: at a given address the length must be a multiple of {}", length, static_cast<void*>(place.at), align);
+}
+
 std::byte* map_file(const std::shared_ptr<Session>& session, uint32_t handle, uint64_t offset, size_t length,
                     const MapOptions& o) {
-  if (length == 0 || offset % kBlockSize != 0) {
-    fail(EINVAL, "can't map {} bytes at offset {}: the offset must be a multiple of {}", length, offset, kBlockSize);
-  }
-  if (offset > kMaxFileBytes || length > (uint64_t{1} << 46) || round_up(length) > kMaxFileBytes - offset + 1) {
+  const size_t align = session->map_align();
+  if (length == 0) fail(EINVAL, "can't map 0 bytes");
+  check_place(*session, offset, length, o.place);
+  if (offset > kMaxFileBytes || length > (uint64_t{1} << 46) || round_up(length, align) > kMaxFileBytes - offset + 1) {
     fail(EOVERFLOW, "can't map {} bytes at offset {}: beyond the largest file", length, offset);
-  }
-  if (o.place.kind != Place::kAnywhere && reinterpret_cast<uintptr_t>(o.place.at) % kBlockSize != 0) {
-    fail(EINVAL, "can't map at {}: not a multiple of {}", static_cast<void*>(o.place.at), kBlockSize);
   }
   if ((o.prot & ~(PROT_READ | PROT_WRITE)) != 0) {
     fail(EACCES, "can't map with protection {:#x}: only loads and stores", o.prot);
   }
   ForkGate::Pass pass;
-  Record r{nullptr, round_up(length), offset, o.prot, o.may_write, true, true, nullptr, session, session->sentinel(handle)};
-  r.addr = reserve(offset, r.length, o.place);
+  Record r{nullptr, round_up(length, align), offset, o.prot, o.may_write, true, round_up(length), true, nullptr, session, session->sentinel(handle)};
+  r.addr = reserve(offset, r.length, align, o.place);
   // An address that others may know is not to be touched before the manager knows of it.
   const bool known = o.place.kind == Place::kReplace;
   try {

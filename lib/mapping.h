@@ -34,9 +34,13 @@ struct MapOptions {
   bool may_write = false;  // the file is open for reading and writing: protect_range may allow stores
   Place place = {};
 };
-// offset: a multiple of 4 KiB; length > 0 (rounded up). Throws Error: EINVAL, EOVERFLOW, EACCES (protection), EEXIST, ENOMEM.
+// offset: a multiple of Session::map_align(); length > 0 (rounded up to that). Throws Error: EINVAL, EOVERFLOW, EACCES (protection), EEXIST, ENOMEM.
 std::byte* map_file(const std::shared_ptr<Session>& session, uint32_t handle, uint64_t offset, size_t length,
                     const MapOptions& o);
+
+// Throws Error(EINVAL) for what can't be mapped at such a place because mappings are made of whole units; to be asked before
+// what is there is done away with.
+void check_place(const Session& session, uint64_t offset, size_t length, const Place& place);
 
 // fork(), in the child, single-threaded.
 void reserve_inherited_ranges();

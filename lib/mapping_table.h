@@ -19,11 +19,12 @@ namespace pmfs {
 
 struct Record {
   std::byte* addr;
-  size_t length;  // bytes, as offset; multiples of 4 KiB
+  size_t length;  // bytes, as offset; multiples of Session::map_align()
   uint64_t offset;
   int prot;
   bool may_write;     // the file was open for reading and writing
   bool placed;        // false: a fork's child could not have it back; nothing of ours is at addr
+  size_t asked;       // of `length`, the rest is there because mappings are made of whole units: multiple of 4 KiB
   bool fork = true;   // false: a child does not have it (MADV_DONTFORK)
   HeldMap* held = nullptr;
   std::shared_ptr<Session> session;
@@ -39,7 +40,7 @@ struct Table {
 
 Table& table();
 
-inline size_t round_up(size_t bytes) { return (bytes + kBlockSize - 1) & ~(kBlockSize - 1); }
+inline size_t round_up(size_t bytes, size_t align = kBlockSize) { return (bytes + align - 1) & ~(align - 1); }
 
 HeldMap* hold(Session& session, const Record& r);  // inside the gate of the holdings
 void drop(Session& session, const Record& r);

@@ -72,6 +72,7 @@ void split(const Record& whole, const std::byte* at) {
   const auto left_bytes = static_cast<size_t>(at - whole.addr);
   right.addr += left_bytes;
   right.length -= left_bytes;
+  right.asked -= left_bytes;
   right.offset += left_bytes;
   if (whole.placed && whole.held != nullptr) {
     proto::Request q = make_request(proto::Op::kSplit);
@@ -85,11 +86,27 @@ void split(const Record& whole, const std::byte* at) {
   }
   MutexLock l(table().mutex);
   table().by_addr[whole.addr].length = left_bytes;
+  table().by_addr[whole.addr].asked = left_bytes;
   table().by_addr[right.addr] = right;
 }
 
+// The range, and where it ends in a mapping's last page or behind it, the rest of that mapping's last unit. Throws Error(EINVAL): it
+// would cut a mapping inside of a unit. Nothing has changed then.
+Range whole_units(Range r) {
+  const auto inside = [](const Record& m, const std::byte* at) { return static_cast<size_t>(at - m.addr) % m.session->map_align() != 0; };
+  for (const Record& m : overlapping(r)) {
+    const bool to_end = r.end >= m.addr + m.asked;
+    if ((m.addr < r.first && inside(m, r.first)) || (!to_end && inside(m, r.end)))
+      fail(EINVAL, "{} bytes at {}: mappings of this volume can only be cut at multiples of {}", static_cast<size_t>(r.end - r.first),
+           static_cast<const void*>(r.first), m.session->map_align());
+    if (to_end && r.end < m.end()) r.end = m.end();
+  }
+  return r;
+}
+
 // The mappings of the range, each wholly inside it. Table::shape is held.
-std::vector<Record> cut_out(const Range& r) {
+std::vector<Record> cut_out(const Range& asked) {
+  const Range r = whole_units(asked);
   for (const Record& m : overlapping(r))
     if (m.addr < r.first) split(m, r.first);
   for (const Record& m : overlapping(r))
@@ -250,14 +267,15 @@ void* remap_range(void* old, size_t old_length, size_t new_length, int flags, vo
       map_file(m.session, file.handle(), offset + old_length, new_length - old_length, o);
       return old;
     } catch (const Error& e) {
-      if (e.err() != EEXIST) throw;
+      if (e.err() != EEXIST && !(e.err() == EINVAL && may_move)) throw;  // EINVAL: it ends inside of a unit
       if (!may_move) fail(ENOMEM, "mremap: no room for {} bytes behind {}", new_length, old);
     }
   }
   o.place = {};
   if (fixed) {
-    release_range(new_addr, new_length);
     o.place = {Place::kReplace, static_cast<std::byte*>(new_addr)};
+    check_place(*m.session, offset, new_length, o.place);
+    release_range(new_addr, new_length);
   }
   std::byte* at = map_file(m.session, file.handle(), offset, new_length, o);
   if (old_length != 0) unmap_range(old, old_length);

@@ -26,6 +26,7 @@
 #include "lib/holdings.h"
 #include "lib/keeper.h"
 #include "pmfs/base/mutex.h"
+#include "pmfs/base/types.h"
 #include "pmfs/pmfs.hpp"
 #include "pmfs/proto/protocol.h"
 #include "pmfs/proto/ring.h"
@@ -66,6 +67,9 @@ class Session {
   std::shared_ptr<Sentinel> sentinel(uint32_t handle);
   UniqueFd fetch_sentinel(uint32_t handle);
   int uffd() const { return c_.uffd.get(); }
+  // What addresses, offsets and lengths of mappings are multiples of, in bytes: where VMAs of the region are direct the kernel may
+  // map a unit by one entry, and such a VMA can't be cut inside of it.
+  size_t map_align() const { return c_.hello.acked != 0 ? c_.hello.block_size : kBlockSize; }
   // Of the reply to kOpen; returns the file's handle, which is another one if the manager has died since.
   uint32_t note_open(proto::Reply reply, int flags);
   void note_close(uint32_t handle);

@@ -26,9 +26,9 @@ std::string text(const char (&field)[N]) {
 
 }  // namespace
 
-Stat to_stat(const proto::WireAttr& a) {
+Stat to_stat(const proto::WireAttr& a, const Session& session) {
   return {a.ino, a.size, a.blocks, a.generation, a.atime_ns, a.mtime_ns, a.ctime_ns, a.btime_ns,
-          a.mode, a.uid, a.gid, a.nlink};
+          a.mode, a.uid, a.gid, a.nlink, session.hello().block_size};
 }
 
 std::vector<ExtentInfo> read_extents(proto::Request request, const ExtentsCall& call) {
@@ -77,7 +77,7 @@ File Volume::open_inode(uint64_t ino, uint64_t generation, int flags) {
 Stat Volume::stat(std::string_view path, Follow last) {
   proto::Request r = make_request(proto::Op::kStat);
   r.a0 = last == Follow::kNo ? proto::kNoFollow : 0;
-  return to_stat(session_->call_path(r, path).attr);
+  return to_stat(session_->call_path(r, path).attr, *session_);
 }
 
 void Volume::mkdir(std::string_view path, unsigned mode) {
@@ -147,7 +147,7 @@ StatFs Volume::statfs() {
   return {w.block_size, w.blocks_total, w.blocks_used, w.blocks_free, w.blocks_reserved, w.blocks_deferred,
           w.blocks_zero, w.inodes_used, w.meta_bytes_total, w.meta_bytes_used, w.mount_epoch, w.clients,
           uuid_text(w.uuid), text(w.region_kind), text(w.granularity), text(w.exclusion), w.sparse != 0,
-          static_cast<int>(w.pid)};
+          static_cast<int>(w.pid), w.unit_bytes};
 }
 
 std::vector<ClientInfo> Volume::clients() {

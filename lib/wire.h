@@ -10,7 +10,7 @@
 
 namespace pmfs {
 
-Stat to_stat(const proto::WireAttr& a);
+Stat to_stat(const proto::WireAttr& a, const Session& session);
 
 // All extents of a file. `call` sends a kExtents request for the file in question.
 using ExtentsCall = std::function<proto::Reply(const proto::Request&, const Session::Out&)>;

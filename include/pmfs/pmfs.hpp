@@ -33,6 +33,7 @@ struct Stat {
   uint64_t ino, size, blocks, generation;  // size in bytes; blocks of 4 KiB
   int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
   uint32_t mode, uid, gid, nlink;
+  uint32_t blksize;  // bytes: what is allocated and freed as a whole
 };
 // What to change; the rest stays.
 struct AttrChange {
@@ -56,6 +57,7 @@ struct StatFs {
   std::string uuid, region_kind, granularity, exclusion;
   bool sparse;
   int manager_pid;
+  uint64_t unit_bytes;  // what is allocated and freed as a whole: whole blocks
 };
 struct ClientInfo {
   uint64_t id, mappings, mapped_bytes, handles, faults, installs, agent_queue;

@@ -87,7 +87,7 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
     }
     PMFS_PAUSE_POINT("fault:before_install");
     if (!beyond_eof && !no_page && !gated) {
-      result = show(client, m, run);
+      result = show(client, m, run, p);
     } else if (!beyond_eof && !no_page) {
       run.mark_shown();
       // A load gets its PTE read-only, as the kernel does it for a file system that wants to know of stores (mkwrite).
@@ -98,11 +98,11 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
       }
       if (OwnerMap* owners = volume_.owners())
         owners->record(BlockEvent::kInstall, client.id, inode.ino, run.extent().pgoff, run.extent().blocks());
-      const Mapping::Outcome done = m.install(run, !stores, upgrade, volume_.region());
+      const Mapping::Outcome done = m.install(run, p, !stores, upgrade, volume_.region());
       result = done.result;
       counters_.installed_pages.add(done.pages);
       client.installs.add(done.pages);
-      m.around.covered(p, run.count(), done.neighbour);
+      m.around.covered(p, run.end() - p, done.neighbour);
     }
     PMFS_PAUSE_POINT("fault:installed");
     break;
@@ -123,19 +123,19 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
   }
 }
 
-Mapping::Installed FaultHandler::show(Client& client, Mapping& m, BlockRun& run) {
+Mapping::Installed FaultHandler::show(Client& client, Mapping& m, BlockRun& run, Pgoff p) {
   if (!run.writable()) {
-    const Mapping::Outcome done = m.show_zeros(run.extent().range());
+    const Mapping::Outcome done = m.show_zeros(run.visible(p).range());
     counters_.installed_pages.add(done.pages);
     client.installs.add(done.pages);
-    if (done.pages != 0) m.around.covered(run.extent().pgoff, done.pages, false);
+    if (done.pages != 0) m.around.covered(p, done.pages, false);
     return done.result;
   }
   mark_direct(m, run);
   if (OwnerMap* owners = volume_.owners())
     owners->record(BlockEvent::kInstall, client.id, m.inode().ino, run.extent().pgoff, run.extent().blocks());
   // The kernel maps the rest of the run without asking: what comes next is behind it.
-  m.around.covered(run.extent().pgoff, run.count(), false);
+  m.around.covered(p, run.end() - p, false);
   return m.map_direct(run);
 }
 

@@ -30,7 +30,7 @@ class FaultHandler {
 
  private:
   void fault(Client& client, Mapping& m, Pgoff p, uint64_t address, bool write, bool upgrade);
-  Mapping::Installed show(Client& client, Mapping& m, BlockRun& run);
+  Mapping::Installed show(Client& client, Mapping& m, BlockRun& run, Pgoff p);
   void no_page(Client& client, Mapping& m, Pgoff p, uint64_t address, uint64_t times_freed);
   MountedVolume& volume_;
   FaultCounters counters_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "pmfs/base/error.h"
 #include "pmfs/base/pause.h"
@@ -19,6 +20,7 @@ Mapping::Mapping(uint64_t id_, uint64_t va_, PageRange pages_, int prot, int32_t
       pages(pages_),
       sentinel_fd(fd_),
       direct(agent.direct()),
+      vma_unit(agent.vma_unit()),
       inode_(std::make_shared<const InodeRef>(std::move(inode))),
       sentinel_(std::move(sentinel)),
       uffd_(std::move(uffd)),
@@ -38,6 +40,7 @@ Mapping::Mapping(uint64_t id_, PageRange part, const Mapping& of, const VmaTable
       pages(part),
       sentinel_fd(of.sentinel_fd),
       direct(of.direct),
+      vma_unit(of.vma_unit),
       inode_(of.inode_),
       sentinel_(of.sentinel_),
       uffd_(of.uffd_),
@@ -80,9 +83,9 @@ void Mapping::put_back(std::shared_ptr<const void> keep) {
   command(pages, VmaKind::kSentinel, Pfn(0), std::move(keep));
 }
 
-Mapping::Outcome Mapping::install(const BlockRun& run, bool protect, bool upgrade, Region& region) {
-  const FileExtent& e = run.extent();
-  const Pgoff p = e.pgoff, limit = std::min(e.end(), pages.end);
+Mapping::Outcome Mapping::install(const BlockRun& run, Pgoff p, bool protect, bool upgrade, Region& region) {
+  const FileExtent e = run.visible(p);
+  const Pgoff limit = std::min(e.end(), pages.end);
   Outcome out;
   const auto ends = [&out](Installed r) {
     out.result = r;
@@ -207,7 +210,10 @@ PageRange Mapping::around_run(const FileExtent& e) const {
   return wide;
 }
 
+// A unit of pages is one VMA, or a part of one, as a whole: what happens to a page of it happens to all.
 uint64_t Mapping::command(PageRange r, VmaKind kind, Pfn pfn, std::shared_ptr<const void> keep, bool parting) {
+  const PageRange asked = std::exchange(r, vma_unit.around(r));
+  if (kind == VmaKind::kRegion) pfn = pfn - (asked.first - r.first);
   VmaCommand c;
   c.keep = std::move(keep);
   c.parting = parting;

@@ -55,6 +55,8 @@ class Agent {
   virtual void refused(std::shared_ptr<const void> keep) = 0;
   // The client's VMAs of the region are direct: all its life.
   virtual bool direct() const = 0;
+  // Its VMAs are made of that many pages: the volume's unit where one PTE may map all of it. Constant.
+  virtual Unit vma_unit() const = 0;
 };
 
 class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
@@ -78,6 +80,7 @@ class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
   uint64_t end_va() const { return va_of(pages.end); }
   FaultAround around;
   const bool direct;
+  const Unit vma_unit;  // va and pages are multiples of it
   int prot() const { return prot_.load(std::memory_order_relaxed); }
   void set_prot(int prot) { prot_.store(prot, std::memory_order_relaxed); }  // of commands that are posted from now on
 
@@ -93,17 +96,17 @@ class Mapping : public PteHolder, public std::enable_shared_from_this<Mapping> {
     uint64_t pages = 0;     // that got a PTE
     bool neighbour = false;  // the page behind the faulting one had its PTE already
   };
-  // Installs PTEs for `run`, whose entries are locked and which starts at the faulting page. `protect`:
+  // Installs PTEs for `run`, whose entries are locked, from the faulting page `p` on. `protect`:
   // read-only (zero and unwritten blocks). `upgrade`: PTEs that are there become writable. Pages behind the
   // faulting one are a gift: where many of them have their PTEs already it gives up soon, a call for each costs more
   // than it brings.
-  Outcome install(const BlockRun& run, bool protect, bool upgrade, Region& region);
+  Outcome install(const BlockRun& run, Pgoff p, bool protect, bool upgrade, Region& region);
 
   bool write_protect(PageRange r) override;
   bool revoke(PageRange r, const std::shared_ptr<const void>& keep) override;
   // Posts the sentinel over all of it. When that is done the threads that wait in faults fault again.
   void put_back(std::shared_ptr<const void> keep = nullptr);
-  // Acked mode. Has the agent map `run` directly, whose entries are locked and which starts at the faulting page. Never kDone.
+  // Acked mode. Has the agent map `run` directly, whose entries are locked and which starts at the faulting unit. Never kDone.
   Installed map_direct(const BlockRun& run, uint64_t* seq = nullptr);
   // Acked mode. The pages of `r`, excluded by the caller, read as zero and have no block: shows that, until drop_zeros.
   Outcome show_zeros(PageRange r);

@@ -7,7 +7,7 @@
 namespace pmfs::fault {
 
 Mapping::Installed Mapping::map_direct(const BlockRun& run, uint64_t* seq) {
-  const FileExtent& e = run.extent();
+  const FileExtent& e = run.extent();  // whole units, as the mapping
   WriterLock l(vma_mutex_);
   if (gone()) return Installed::kGone;
   const VmaSegment& s = vmas_.at(e.pgoff);

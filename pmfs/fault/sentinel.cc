@@ -47,6 +47,6 @@ void Sentinel::shown(PageRange r) {
 
 SigbusPage::SigbusPage() : fd_(make_memfd("pmfs-sigbus")) {}
 void SigbusPage::raise_sigbus() { sys().ftruncate(fd_.get(), 0); }
-void SigbusPage::try_again() { sys().ftruncate(fd_.get(), kBlockSize); }
+void SigbusPage::try_again() { sys().ftruncate(fd_.get(), kHugeBlocks * kBlockSize); }
 
 }  // namespace pmfs::fault

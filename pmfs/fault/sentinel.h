@@ -30,7 +30,7 @@ class Sentinel final : public SizeListener {
   std::atomic<uint64_t> pages_{0};  // it has at most so many
 };
 
-// The same trick for pages that can't be had: size 0 (SIGBUS) or one page (MISSING event: try again).
+// The same trick for pages that can't be had: size 0 (SIGBUS) or as large as any unit (MISSING event: try again).
 class SigbusPage {
  public:
   SigbusPage();

@@ -27,7 +27,7 @@ BlockRun BlockRun::grab(MountedVolume& v, Inode& i, Pgoff p, uint64_t want, Wait
     switch (run.attempt(p, want, wait, eof)) {
       case Attempt::kDone: return run;
       case Attempt::kAgain: v.counters().retries.add(); break;
-      case Attempt::kSmaller: want = std::min(want, kHugeBlocks - 1); break;
+      case Attempt::kSmaller: want = std::min(want, kHugeBlocks - 1); break;  // not where that is less than a unit
     }
     ticket = run.give_up();
     if (wait == Wait::kNoWait && ticket.retries != 0) return run;  // kBusy
@@ -35,18 +35,22 @@ BlockRun BlockRun::grab(MountedVolume& v, Inode& i, Pgoff p, uint64_t want, Wait
 }
 
 BlockRun::Attempt BlockRun::attempt(Pgoff p, uint64_t want, Wait wait, Eof eof) {
-  entered_ = i_->exclusion->enter_fault({p, p + want}, wait, &ticket_);
+  const Pgoff asked = p;
+  const PageRange all = unit().around({p, p + want});
+  p = all.first;
+  entered_ = i_->exclusion->enter_fault(all, wait, &ticket_);
   if (!entered_) return Attempt::kDone;
-  want = std::min(want, ticket_.range.end - p);
+  // What takes a unit's first page away takes all of the unit: who has excluded that from one page has it from its unit.
+  want = unit().up(std::min(all.count(), ticket_.range.end - p));
   if (!lock_first(p, want, wait)) return Attempt::kDone;
   // i_size is read with the entry locked: a truncate either waits for this entry or was seen here.
   const bool check_size = eof == Eof::kCheck && i_->exclusion->fault_checks_size();
   const uint64_t pages = check_size ? i_->size_pages() : kEndOfFile.v;
-  if (p.v >= pages) {
+  if (asked.v >= pages) {
     kind_ = BlockKind::kBeyondEof;
-    extent_ = {p, Pfn(0), 0, false};
+    extent_ = {asked, Pfn(0), 0, false};
   } else {
-    want = std::min(want, pages - p.v);
+    want = std::min(want, unit().up(pages) - p.v);
     if (!probe(p, locked_.front().value, want)) return Attempt::kSmaller;
     PMFS_PAUSE_POINT("fault:looked_up");
     lock_rest(want);
@@ -88,7 +92,7 @@ BlockRun::BlockRun(BlockRun&& o) noexcept
 
 bool BlockRun::lock_first(Pgoff p, uint64_t want, Wait wait) {
   // A 2 MiB entry is tried for only where it will be of use: a run that takes all of it.
-  unsigned order = 0;
+  unsigned order = unit().order();
   if (want >= kHugeBlocks && p == huge_head(p) && !i_->entries.peek(p).present()) order = kHugeOrder;
   LockedEntry e = i_->entries.lock(p, order, wait);
   if (!e) return false;
@@ -106,17 +110,20 @@ bool BlockRun::probe(Pgoff p, const Entry& e, uint64_t want) {
     return true;
   }
   bool huge = order_of(first) != 0;
+  const bool must = huge && !unit().single();  // there is no smaller entry
   auto found = v_->store().extents(i_->ino, {p, p + std::max(want, kHugeBlocks)}, 1);
   if (!found.empty() && found[0].pgoff == p) {
-    if (huge && found[0].shared) return false;
-    if (huge && (found[0].count < kHugeBlocks || !found[0].pfn.aligned(kHugeBlocks))) return false;
+    const bool fits = found[0].count >= kHugeBlocks && found[0].pfn.aligned(kHugeBlocks);
+    if (must && !fits)
+      fail(EUCLEAN, "inode {}: page {} is in an extent that is not of whole units; see pmfs fsck", to_u64(i_->ino), p.v);
+    if (huge && !must && (found[0].shared || !fits)) return false;
     kind_ = found[0].unwritten ? BlockKind::kUnwritten : found[0].shared ? BlockKind::kShared : BlockKind::kWritten;
     extent_ = found[0];
   } else {
     kind_ = BlockKind::kHole;
     extent_ = {p, Pfn(0), found.empty() ? std::max(want, kHugeBlocks) : found[0].pgoff - p, false};
     hole_ = {p, extent_.end()};
-    if (huge && extent_.count < kHugeBlocks) return false;
+    if (huge && !must && extent_.count < kHugeBlocks) return false;
   }
   extent_.count = std::min(extent_.count, want);
   return true;
@@ -133,7 +140,7 @@ void BlockRun::lock_rest(uint64_t want) {
   if (limit > next) locked_.reserve(std::min<uint64_t>(limit - next, kHugeBlocks) + 1);
   while (next < limit) {
     bool huge = next.aligned(kHugeBlocks) && limit - next >= kHugeBlocks && !i_->entries.peek(next).present();
-    LockedEntry e = i_->entries.lock(next, huge ? kHugeOrder : 0, Wait::kNoWait);
+    LockedEntry e = i_->entries.lock(next, huge ? kHugeOrder : unit().order(), Wait::kNoWait);
     if (!e) break;
     bool same;
     if (e.value.present()) {
@@ -190,7 +197,7 @@ void BlockRun::unlock_from(size_t index) {
 }
 
 void BlockRun::shrink(uint64_t n) {
-  extent_.count = std::min(extent_.count, n);
+  extent_.count = std::min(extent_.count, unit().up(n));
   size_t keep = locked_.size();
   while (keep > 1 && locked_[keep - 1].head >= extent_.end()) --keep;
   unlock_from(keep);
@@ -218,7 +225,7 @@ void BlockRun::shrink(uint64_t n) {
 
 void BlockRun::allocate(uint64_t n) {
   const Pgoff p = extent_.pgoff;
-  n = std::min(n, extent_.count);
+  n = std::min(unit().up(n), extent_.count);
   // The hole around p, back to the start of its 2 MiB window, so that windows are reserved whole.
   PageRange hole = hole_;
   std::optional<FileExtent> before;
@@ -299,6 +306,14 @@ void BlockRun::zero_unwritten() {
   v_->region().hand_out(extent_.blocks());
   zeroed_ = true;
 }
+
+FileExtent BlockRun::visible(Pgoff p) const {
+  Pgoff end = extent_.end();  // of single blocks it ends with the file already, where anybody cares
+  if (!unit().single()) end = std::min(end, Pgoff(std::max(i_->size_pages(), p.v + 1)));
+  return {p, extent_.pfn_at(p), end - p, extent_.unwritten, extent_.shared};
+}
+
+Unit BlockRun::unit() const { return v_->unit(); }
 
 void BlockRun::mark_shown() { shown_ = true; }
 

@@ -29,8 +29,9 @@ enum class BlockKind : uint8_t { kBusy, kBeyondEof, kHole, kFresh, kZero, kUnwri
 class BlockRun {
  public:
   enum class Eof : uint8_t { kCheck, kIgnore };  // kIgnore: a write that extends, under size_mutex
-  // The run starts at `p` and has at most `want` pages (>= 1), as many as follow in the same state and are not
-  // locked by others; it never waits for a page but `p`. kBusy (kNoWait only): nothing is locked.
+  // The run starts at `p`, or where its unit does, and has at most `want` pages (>= 1) from `p` on, then to the end of a unit: as many
+  // as follow in the same state and are not locked by others; it never waits for a page but `p`. kBusy (kNoWait only): nothing
+  // is locked. kBeyondEof: `p` itself is; the rest of a unit that the end of the file lies in is like the unit.
   // LockRank kEntry.
   static BlockRun grab(MountedVolume& v, Inode& i, Pgoff p, uint64_t want, Wait wait, Eof eof = Eof::kCheck);
   ~BlockRun();
@@ -41,8 +42,13 @@ class BlockRun {
   // pfn is meaningful for kFresh and below.
   const FileExtent& extent() const { return extent_; }
   uint64_t count() const { return extent_.count; }
+  Pgoff end() const { return extent_.end(); }
+  uint64_t bytes_from(uint64_t offset) const { return extent_.end().bytes() - offset; }  // of the file
+  // From `p` on, without the pages of its last unit that are beyond the end of the file.
+  FileExtent visible(Pgoff p) const;
   bool writable() const { return kind_ == BlockKind::kWritten; }
 
+  // These take whole units, so up to a unit less a page more than they are asked for.
   // kHole -> kFresh, of at most `n` pages (the rest is unlocked). Throws Error(ENOSPC).
   void allocate(uint64_t n);
   // Keeps only the first `n` pages, or fewer where a 2 MiB entry has to be split.
@@ -73,6 +79,7 @@ class BlockRun {
   void lock_rest(uint64_t want);
   void confirm_rest();
   bool probe(Pgoff p, const exclusion::Entry& e, uint64_t want);
+  Unit unit() const;
   exclusion::Entry value_for(const exclusion::LockedEntry& e) const;
   void unlock_from(size_t index);
   void unlock_all();

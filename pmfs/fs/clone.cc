@@ -59,7 +59,8 @@ void MountedVolume::own_edges(Inode& i, PageRange pages, PageRange whole) {
   for (Pgoff p : {pages.first, pages.end - 1}) {
     if (whole.contains(p)) continue;
     auto e = store_->lookup_extent(i.ino, p);
-    if (e && e->shared) own_blocks(i, {p, e->pfn_at(p), 1, false, true});
+    const Pgoff first = unit_.down(p);
+    if (e && e->shared) own_blocks(i, {first, e->pfn_at(first), unit_.blocks(), false, true});
   }
 }
 
@@ -86,16 +87,16 @@ void MountedVolume::clone_range(Inode& from, uint64_t from_offset, Inode& to, ui
   if (to_offset > kMaxFileBytes || length > kMaxFileBytes - to_offset)
     fail(EFBIG, "inode {}: offset {} + length {} is beyond the largest file", to_u64(to.ino), to_offset, length);
   const bool to_end = from_offset + length == size;
-  if (from_offset % kBlockSize != 0 || to_offset % kBlockSize != 0 ||
-      (length % kBlockSize != 0 && !(to_end && to_offset + length >= to_size)))
-    fail(EINVAL, "inode {}: only whole blocks of {} bytes can be shared; copy the range", to_u64(from.ino), kBlockSize);
+  const uint64_t unit = unit_.bytes();
+  if (from_offset % unit != 0 || to_offset % unit != 0 || (length % unit != 0 && !(to_end && to_offset + length >= to_size)))
+    fail(EINVAL, "inode {}: only whole blocks of {} bytes can be shared; copy the range", to_u64(from.ino), unit);
   if (same && from_offset < to_offset + length && to_offset < from_offset + length)
     fail(EINVAL, "inode {}: the ranges overlap", to_u64(from.ino));
-  const PageRange source{pgoff_of(from_offset), Pgoff(blocks_for(from_offset + length))};
+  const PageRange source = unit_.touched(from_offset, from_offset + length);
   const PageRange target{pgoff_of(to_offset), pgoff_of(to_offset) + source.count()};
   const int64_t start = sys().monotonic_ns();
   retry_stuck();
-  if (to_offset + length > to_size) prepare_growth(to, to_size, wait);
+  if (to_offset + length > to_size) prepare_growth(to, to_size, to_offset + length, wait);
   for (unsigned attempt = 1;; ++attempt) {
     std::optional<Exclusive> a, b;
     if (same) {
@@ -113,7 +114,7 @@ void MountedVolume::clone_range(Inode& from, uint64_t from_offset, Inode& to, ui
       continue;
     }
     // What clients stored behind the end is nobody else's business.
-    if (size % kBlockSize != 0 && to_end) zero_bytes(from, size, source.end.bytes());
+    if (size % unit != 0 && to_end) zero_bytes(from, size, source.end.bytes());
     {
       MutexLock l(to.alloc_mutex);
       to.placement.release(target);

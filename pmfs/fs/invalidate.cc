@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include "pmfs/base/error.h"
@@ -32,7 +33,7 @@ void check_range(uint64_t offset, uint64_t length) {
 
 }  // namespace
 
-// `whole`: pages that lose their blocks; `pages` also has the partial edge pages. `edges` runs when the
+// `whole`: pages that lose their blocks; `pages` also has the partial edges, a page or, in larger units, a unit each. `edges` runs when the
 // transaction is done, with the pages excluded.
 void MountedVolume::invalidate(Inode& i, PageRange pages, PageRange whole, std::optional<uint64_t> new_size, Wait wait,
                         BlockEvent what, uint64_t client, const std::function<void()>& edges) {
@@ -68,6 +69,7 @@ void MountedVolume::invalidate(Inode& i, PageRange pages, PageRange whole, std::
 // A partial edge page keeps its lock entry, so it must not be part of a 2 MiB one that goes. Where order-0
 // entries have been made no 2 MiB entry appears again, so this can be done ahead of the exclusion.
 void MountedVolume::split_edges(Inode& i, PageRange pages, PageRange whole, Wait wait) {
+  if (!unit_.single()) return;  // an edge is a unit, and so is its entry
   for (Pgoff p : {pages.first, pages.end - 1}) {
     if (pages.empty() || whole.contains(p)) continue;
     exclusion::LockedEntry e = i.entries.lock(p, 0, wait);
@@ -209,15 +211,35 @@ void MountedVolume::retry_stuck() {
   }
 }
 
-// Zeroes file bytes [from, to) of one page, if it has a written block. The page is excluded by the caller.
+// Zeroes file bytes [from, to) of one unit, if it has written blocks. It is excluded by the caller.
 void MountedVolume::zero_bytes(Inode& i, uint64_t from, uint64_t to) {
   if (from >= to) return;
   Pgoff p = pgoff_of(from);
   auto e = store_->lookup_extent(i.ino, p);
   if (!e || e->unwritten || e->shared) return;
   uint64_t in_page = from & (kBlockSize - 1);
-  region_->memset_nodrain(region_->address(e->pfn_at(p)) + in_page, 0, to - from);
-  region_->drain();
+  store_bytes(e->pfn_at(p), in_page, nullptr, to - from);
+}
+
+// Gated: takes the pages of the last unit that are beyond the end from every client, so that it gets SIGBUS there as it does beyond
+// units of one block. The unit is excluded by the caller, and zero there. Where a PTE may be one of a whole unit that can't be
+// had (semantics.md).
+void MountedVolume::end_tail(Inode& i, uint64_t size) {
+  const PageRange tail{Pgoff(blocks_for(size)), unit_.up(Pgoff(blocks_for(size)))};
+  if (tail.empty() || !gated() || region_->kind() != RegionKind::kShmem) return;
+  std::optional<Extent> blocks;
+  if (auto e = store_->lookup_extent(i.ino, tail.first)) {
+    if (!e->shared) blocks = Extent{e->pfn_at(tail.first), tail.count()};  // shared: nobody has it mapped
+  } else if (exclusion::Entry zero = i.entries.peek(tail.first); zero.present()) {
+    blocks = Extent{zero.pfn() + (tail.first - unit_.down(tail.first)), tail.count()};
+  }
+  if (!blocks) return;
+  region_->zap_free(*blocks);
+  try {
+    region_->make_zero(*blocks);
+  } catch (const Error&) {  // somebody else has taken the tmpfs' memory: absent pages are zero too, and who stores there is told
+  }
+  region_->hand_out(*blocks);
 }
 
 void MountedVolume::truncate(Inode& i, uint64_t size, Wait wait, uint64_t client) {
@@ -228,22 +250,24 @@ void MountedVolume::truncate(Inode& i, uint64_t size, Wait wait, uint64_t client
     if (size > old) grow(i, size, wait);
     return;
   }
-  PageRange pages{pgoff_of(size), kEndOfFile}, whole{Pgoff(blocks_for(size)), kEndOfFile};
+  PageRange pages{unit_.down(pgoff_of(size)), kEndOfFile}, whole{unit_.up(Pgoff(blocks_for(size))), kEndOfFile};
   invalidate(i, pages, whole, size, wait, BlockEvent::kTruncate, client,
-             [&] { zero_bytes(i, size, Pgoff(blocks_for(size)).bytes()); });  // behind the old end too, as the kernel does
+             [&] {
+               zero_bytes(i, size, whole.first.bytes());  // behind the old end too, as the kernel does
+               end_tail(i, size);
+             });
 }
 
 void MountedVolume::punch(Inode& i, uint64_t offset, uint64_t length, Wait wait, uint64_t client) {
   check_range(offset, length);
   uint64_t end = offset + length;
-  PageRange pages{pgoff_of(offset), Pgoff(blocks_for(end))};
-  PageRange whole{Pgoff(blocks_for(offset)), pgoff_of(end)};
+  PageRange pages = unit_.touched(offset, end), whole = unit_.inside(offset, end);
   invalidate(i, pages, whole.empty() ? PageRange{pages.first, pages.first} : whole, std::nullopt, wait,
              BlockEvent::kPunch, client, [&] { zero_edges(i, offset, end, whole); });
 }
 
 void MountedVolume::zero_edges(Inode& i, uint64_t offset, uint64_t end, PageRange whole) {
-  if (whole.end < whole.first) {  // inside one page
+  if (whole.end < whole.first) {  // inside one unit
     zero_bytes(i, offset, end);
     return;
   }
@@ -251,15 +275,14 @@ void MountedVolume::zero_edges(Inode& i, uint64_t offset, uint64_t end, PageRang
   zero_bytes(i, whole.end.bytes(), end);
 }
 
-// Whole pages keep their blocks, as UNWRITTEN; what they held can't be seen again. Never changes the size.
+// Whole units keep their blocks, as UNWRITTEN; what they held can't be seen again. Never changes the size.
 void MountedVolume::zero_range(Inode& i, uint64_t offset, uint64_t length, Wait wait, uint64_t client) {
   check_range(offset, length);
   uint64_t end = offset + length;
   SizeLock size_lock(i, wait);
   end = std::min(end, i.i_size.load());
   if (offset >= end) return;
-  PageRange pages{pgoff_of(offset), Pgoff(blocks_for(end))};
-  PageRange whole{Pgoff(blocks_for(offset)), pgoff_of(end)};
+  PageRange pages = unit_.touched(offset, end), whole = unit_.inside(offset, end);
   if (!whole.empty() && shares(i, whole)) {  // others' blocks can't be kept: new ones
     invalidate(i, pages, whole, std::nullopt, wait, BlockEvent::kZeroRange, client,
                [&] { zero_edges(i, offset, end, whole); });
@@ -311,21 +334,22 @@ void MountedVolume::forget_written(Inode& i, PageRange r) {
 
 // --- growing
 
-// What lies behind the old end in its last page must read as zero once it is inside: a client may have stored
-// there through its mapping.
-void MountedVolume::prepare_growth(Inode& i, uint64_t old_size, Wait wait) {
-  uint64_t in_page = old_size & (kBlockSize - 1);
-  if (in_page == 0) return;
+// What lies behind the old end in its last unit must read as zero once it is inside: a client may have stored there through its
+// mapping, or a write that a crash cut short. Of a unit of one block all of that, of a larger one what is before `seen_to`: where the
+// new end is, or where a write begins that brings it there.
+void MountedVolume::prepare_growth(Inode& i, uint64_t old_size, uint64_t seen_to, Wait wait) {
+  uint64_t in_unit = old_size & (unit_.bytes() - 1);
+  if (in_unit == 0 || (!unit_.single() && seen_to <= old_size)) return;
+  const uint64_t room = unit_.bytes() - in_unit, bytes = unit_.single() ? room : std::min(room, seen_to - old_size);
   BlockRun run = BlockRun::grab(*this, i, pgoff_of(old_size), 1, wait, BlockRun::Eof::kIgnore);
   if (run.kind() == BlockKind::kBusy) fail(EAGAIN, "inode {}: its last page is busy", to_u64(i.ino));
   run.own(1);
   if (run.kind() != BlockKind::kWritten) return;
-  region_->memset_nodrain(region_->address(run.extent().pfn) + in_page, 0, kBlockSize - in_page);
-  region_->drain();
+  store_bytes(run.extent().pfn, in_unit, nullptr, bytes);
 }
 
 void MountedVolume::grow(Inode& i, uint64_t size, Wait wait) {
-  prepare_growth(i, i.i_size.load(), wait);
+  prepare_growth(i, i.i_size.load(), size, wait);
   store_->grow_size(i.ino, size);
   i.set_size(size);
 }
@@ -352,7 +376,7 @@ void MountedVolume::fill_holes(Inode& i, PageRange r, Wait wait) {
     if (run.kind() == BlockKind::kBusy) fail(EAGAIN, "inode {}: page {} is busy", to_u64(i.ino), p.v);
     if (run.kind() == BlockKind::kHole) run.preallocate(run.count());
     if (run.kind() == BlockKind::kZero) run.commit();
-    p += run.count();
+    p = run.end();
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "pmfs/base/error.h"
 #include "pmfs/base/pause.h"
+#include "pmfs/base/survive.h"
 #include "pmfs/base/sys.h"
 #include "pmfs/fs/block_run.h"
 #include "pmfs/fs/volume.h"
@@ -33,14 +34,27 @@ size_t MountedVolume::read(Inode& i, std::span<std::byte> out, uint64_t offset, 
     if (run.kind() == BlockKind::kBusy) busy(i, pgoff_of(pos));
     if (run.kind() == BlockKind::kBeyondEof) break;
     if (!run.resolved()) continue;
-    size_t n = std::min(left, run.count() * kBlockSize - in_page);
+    size_t n = std::min(left, run.bytes_from(pos));
     if (run.kind() == BlockKind::kWritten || run.kind() == BlockKind::kShared)
-      region_->read(out.data() + done, run.extent().pfn, in_page, n);
+      region_->read(out.data() + done, run.extent().pfn_at(pgoff_of(pos)), in_page, n);
     else
       std::memset(out.data() + done, 0, n);
     done += n;
   }
   return done;
+}
+
+// Copies into blocks that the caller has locked, or zeroes there (from null); durable when it returns. Of a unit on tmpfs pages may be
+// absent (end_tail), and the tmpfs full: then ENOSPC, where the store would end the manager.
+void MountedVolume::store_bytes(Pfn first, uint64_t in_block, const std::byte* from, uint64_t bytes) {
+  std::byte* const to = region_->address(first) + in_block;
+  const auto store = [&] {
+    if (from) region_->memcpy_nodrain(to, from, bytes);
+    else region_->memset_nodrain(to, 0, bytes);
+  };
+  if (unit_.single()) store();
+  else if (!survive_sigbus(store)) fail(ENOSPC, "the region's memory for block {} can't be had: its tmpfs is full", first.v);
+  region_->drain();
 }
 
 // Writes into pages run by run. With `extend` (under size_mutex) each run raises the size in the transaction
@@ -65,9 +79,10 @@ size_t MountedVolume::write_at(Inode& i, std::span<const std::byte> in, uint64_t
     // A zero or unwritten block may be on show read-only: it becomes the file's before it gets data. A fresh one is
     // nobody's: data first, so that a crash never shows an allocated page without them.
     if (!fresh) run.commit();
-    size_t n = std::min<uint64_t>(in.size() - done, run.count() * kBlockSize - in_page);
-    region_->memcpy_nodrain(region_->address(run.extent().pfn) + in_page, in.data() + done, n);
-    region_->drain();
+    // Not into the rest of a unit behind the end of the file, unless the end moves there.
+    const uint64_t room = extend ? run.bytes_from(pos) : run.visible(pgoff_of(pos)).end().bytes() - pos;
+    size_t n = std::min<uint64_t>(in.size() - done, room);
+    store_bytes(run.extent().pfn_at(pgoff_of(pos)), in_page, in.data() + done, n);
     PMFS_PAUSE_POINT("write:copied");
     uint64_t end = pos + n;
     bool raise = extend && end > i.i_size.load();
@@ -101,7 +116,7 @@ size_t MountedVolume::write(Inode& i, std::span<const std::byte> in, uint64_t of
       fail(EAGAIN, "inode {}: its size is being changed", to_u64(i.ino));
     try {
       uint64_t old = i.i_size.load();
-      if (offset + in.size() > old && offset + done > old) prepare_growth(i, old, wait);
+      if (offset + in.size() > old && offset + done > old) prepare_growth(i, old, offset + done, wait);
       done += write_at(i, in.subspan(done), offset + done, true, wait);
     } catch (...) {
       i.size_mutex.Unlock();
@@ -121,7 +136,7 @@ uint64_t MountedVolume::append(Inode& i, std::span<const std::byte> in, Wait wai
   uint64_t at = i.i_size.load();
   try {
     if (in.size() > kMaxFileBytes - at) fail(EFBIG, "inode {}: append beyond the largest file", to_u64(i.ino));
-    prepare_growth(i, at, wait);
+    prepare_growth(i, at, at, wait);
     const size_t n = write_at(i, in, at, true, wait);
     if (n < in.size()) write_at(i, in.subspan(n), at + n, true, Wait::kBlock);  // begun: a part of it would be no append
   } catch (...) {
@@ -164,7 +179,7 @@ void MountedVolume::write_back(Inode& i, PageRange r) {
       region_->drain();
       if (clean) run.mark_clean();
     }
-    p += std::max<uint64_t>(run.count(), 1);
+    p = std::max(run.end(), p + 1);
   }
 }
 
@@ -185,7 +200,7 @@ void MountedVolume::fsync(Inode& i, PageRange pages) {
         BlockRun run = BlockRun::grab(*this, i, p, e.end() - p, Wait::kBlock, BlockRun::Eof::kIgnore);
         if (run.kind() == BlockKind::kWritten)
           region_->flush(region_->address(run.extent().pfn), run.count() * kBlockSize);
-        p += std::max<uint64_t>(run.count(), 1);
+        p = std::max(run.end(), p + 1);
       }
     region_->drain();
     if (last_time) i.all_dirty.store(false);

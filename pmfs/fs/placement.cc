@@ -40,7 +40,7 @@ void Placement::reserve_window(Pgoff p, uint64_t want, PageRange hole, uint64_t 
   // The window: whole 2 MiB blocks around [p, p+want) in a large file, else a few pages from p on; never over
   // pages that have blocks or a reservation already.
   PageRange window{p, p + std::max(want, kSmallWindow)};
-  bool large = file_pages >= kHugeBlocks;
+  bool large = file_pages >= kHugeBlocks || !store_.unit().single();  // the window is then one unit, or several
   if (large) {
     window.first = Pgoff(p.v & ~(kHugeBlocks - 1));
     window.end = Pgoff((p.v + want + kHugeBlocks - 1) & ~(kHugeBlocks - 1));

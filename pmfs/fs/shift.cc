@@ -1,4 +1,4 @@
-// collapse and insert range: what is behind the offset moves by whole pages.
+// collapse and insert range: what is behind the offset moves by whole units.
 //
 //   exclusion from the offset to EOF -> evacuate: no PTE is left there, contents kept -> one transaction that shifts
 //   the extents -> i_size -> zap what the range gave up -> lock entries out -> blocks back to the allocator
@@ -22,10 +22,10 @@ namespace pmfs {
 
 namespace {
 
-void check_pages(const Inode& i, uint64_t offset, uint64_t length) {
-  if (length == 0 || offset % kBlockSize != 0 || length % kBlockSize != 0)
+void check_units(const Inode& i, Unit unit, uint64_t offset, uint64_t length) {
+  if (length == 0 || offset % unit.bytes() != 0 || length % unit.bytes() != 0)
     fail(EINVAL, "inode {}: offset {} and length {} must be multiples of {}, and there must be something to move",
-         to_u64(i.ino), offset, length, kBlockSize);
+         to_u64(i.ino), offset, length, unit.bytes());
 }
 
 FileExtent clip(const FileExtent& e, PageRange r) {
@@ -164,7 +164,7 @@ void MountedVolume::shift(Inode& i, PageRange rest, PageRange moving, uint64_t n
 }
 
 void MountedVolume::collapse(Inode& i, uint64_t offset, uint64_t length, Wait wait, uint64_t client) {
-  check_pages(i, offset, length);
+  check_units(i, unit_, offset, length);
   SizeLock size_lock(i, wait);
   const uint64_t size = i.i_size.load();
   if (offset >= size || length >= size - offset)
@@ -175,7 +175,7 @@ void MountedVolume::collapse(Inode& i, uint64_t offset, uint64_t length, Wait wa
 }
 
 void MountedVolume::insert(Inode& i, uint64_t offset, uint64_t length, Wait wait, uint64_t client) {
-  check_pages(i, offset, length);
+  check_units(i, unit_, offset, length);
   SizeLock size_lock(i, wait);
   const uint64_t size = i.i_size.load();
   if (offset >= size)

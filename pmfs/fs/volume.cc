@@ -49,12 +49,24 @@ UniqueFd lock_volume(const std::filesystem::path& dir) {
   return fd;
 }
 
-RegionSource format_volume(const std::filesystem::path& dir, const FormatOptions& o) {
+// The unit of a new volume there, if it can be had.
+Unit pick_unit(const FormatOptions& o, const RegionSource& source) {
+  const Unit unit(o.unit_blocks != 0 ? o.unit_blocks : source.align_bytes / kBlockSize);
+  if (!Unit::possible(unit.blocks()))
+    fail(o.unit_blocks != 0 ? EINVAL : ENOTSUP, "units of {} bytes: there are units of {} and {} bytes", unit.bytes(), kBlockSize,
+         Unit(kHugeBlocks).bytes());
+  if (unit.bytes() % source.align_bytes != 0)
+    fail(EINVAL, "units of {} bytes: mappings of {} are aligned to {} bytes; leave --unit out", unit.bytes(), o.device.string(),
+         source.align_bytes);
+  return unit;
+}
+
+Formatted format_volume(const std::filesystem::path& dir, const FormatOptions& o) {
   RegionSource source;
   uint64_t blocks = o.blocks;
   if (!o.device.empty()) {
     source = look_at_source(o.device);
-    if (blocks == 0) blocks = source.device_bytes / kBlockSize - 1;  // the last is the label's
+    if (blocks == 0) blocks = pick_unit(o, source).down(source.device_bytes / kBlockSize - 1);  // the last is the label's
   }
   if (blocks < kMinBlocks)
     fail(EINVAL, "volume {}: {} MiB is too small; at least {} MiB", dir.string(), blocks >> 8, kMinBlocks >> 8);
@@ -62,9 +74,13 @@ RegionSource format_volume(const std::filesystem::path& dir, const FormatOptions
   bool made_dir = std::filesystem::create_directories(dir, ec);
   if (ec) fail(ec.value(), "volume {}: can't create the directory: {}", dir.string(), ec.message());
   UniqueFd lock;
+  Unit unit;
   auto meta = dir / kMetaName, data = dir / kDataName;
   try {
     if (o.device.empty()) source = look_at_source(dir);
+    unit = pick_unit(o, source);
+    if (!unit.whole(blocks))
+      fail(EINVAL, "volume {}: {} bytes are not whole units of {} bytes; round the size", dir.string(), blocks * kBlockSize, unit.bytes());
     lock = lock_volume(dir);
     if (std::filesystem::exists(meta) || std::filesystem::exists(std::filesystem::symlink_status(data))) {
       if (!o.force) fail(EEXIST, "volume {}: there is a volume already; --force destroys it and all its files", dir.string());
@@ -80,7 +96,7 @@ RegionSource format_volume(const std::filesystem::path& dir, const FormatOptions
   // The region first: a crash in between leaves a directory that mount calls incomplete, not a volume.
   try {
     create_region(data, {source.kind, blocks, !o.sparse, o.force, o.device, o.progress});
-    label_region(data, source.kind, meta::Store::format(meta, {blocks, static_cast<uint32_t>(source.kind), o.sparse}));
+    label_region(data, source.kind, meta::Store::format(meta, {blocks, static_cast<uint32_t>(source.kind), o.sparse, unit}));
   } catch (...) {
     std::filesystem::remove(data, ec);
     std::filesystem::remove(meta, ec);
@@ -88,7 +104,7 @@ RegionSource format_volume(const std::filesystem::path& dir, const FormatOptions
     if (made_dir) std::filesystem::remove(dir, ec);
     throw;
   }
-  return source;
+  return {source, blocks, unit};
 }
 
 MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptions& o)
@@ -111,9 +127,10 @@ MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptio
   lock_ = lock_volume(dir);
   if (o.probe) meta::probe(dir / kMetaName);
   store_ = meta::Store::open(dir / kMetaName);
+  unit_ = store_->unit();
   meta::Superblock sb = store_->superblock();
   region_ = open_region(dir / kDataName, static_cast<RegionKind>(sb.geometry.region_kind), sb.geometry.blocks,
-                        {sb.was_clean, o.canary, sb.growing_to, o.force_acked, std::to_array(sb.uuid)});
+                        {sb.was_clean, o.canary, sb.growing_to, o.force_acked, std::to_array(sb.uuid), unit_});
   if (sb.growing_to != 0) store_->grow(sb.geometry.blocks);  // a crash before its end: nothing came of it
   locks_ = std::make_unique<ClientLocks>(dir, sb.mount_epoch);
   if (o.trace) owners_ = std::make_unique<OwnerMap>(region_->room());
@@ -247,9 +264,9 @@ uint64_t MountedVolume::reclaim() {
 // As a fault of that page, so that no invalidate has the same zero block in its hands.
 uint64_t MountedVolume::reclaim_zero(Inode& i, Pgoff p) {
   exclusion::FaultTicket t;
-  if (!i.exclusion->enter_fault({p, p + 1}, Wait::kNoWait, &t)) return 0;
+  if (!i.exclusion->enter_fault({p, p + unit_.blocks()}, Wait::kNoWait, &t)) return 0;
   uint64_t freed = 0;
-  if (exclusion::LockedEntry e = i.entries.lock(p, 0, Wait::kNoWait)) {
+  if (exclusion::LockedEntry e = i.entries.lock(p, unit_.order(), Wait::kNoWait)) {
     exclusion::Entry now = e.value;
     if (now.zero() && i.exclusion->fault_locked(&t)) {
       Extent x{now.pfn(), now.pages()};

@@ -36,11 +36,17 @@ struct FormatOptions {
   bool force = false;   // replace an existing volume
   std::filesystem::path device = {};  // devdax: where the region is; blocks 0 is then all of it. Else a file in the directory
   RegionProgress progress = {};
+  uint64_t unit_blocks = 0;  // 1 or 512; 0: what the device's mappings are aligned to, else 1
+};
+struct Formatted {
+  RegionSource source;
+  uint64_t blocks = 0;
+  Unit unit;
 };
 inline constexpr uint64_t kMinBlocks = 4096;  // 16 MiB
 // Makes a volume in directory `dir` (created if absent): DIR/meta, DIR/data. What kind the region is the file system of `dir`
 // decides, or the device. Throws EEXIST, EINVAL, ENOSPC, EBUSY, ENOTSUP: no region can be there. Returns what it is made of.
-RegionSource format_volume(const std::filesystem::path& dir, const FormatOptions& o);
+Formatted format_volume(const std::filesystem::path& dir, const FormatOptions& o);
 
 // Takes the lock that a mount holds, and writes our pid into it. Throws Error(EBUSY) naming the holder.
 UniqueFd lock_volume(const std::filesystem::path& dir);
@@ -138,13 +144,13 @@ class MountedVolume {
   void punch(Inode& i, uint64_t offset, uint64_t length, Wait wait = Wait::kBlock, uint64_t client = 0);
   void zero_range(Inode& i, uint64_t offset, uint64_t length, Wait wait = Wait::kBlock, uint64_t client = 0);
   void preallocate(Inode& i, uint64_t offset, uint64_t length, bool keep_size, Wait wait = Wait::kBlock);
-  // Whole pages leave the file, or zeros come into it, and what is behind moves (shift.cc). EINVAL: not multiples of
-  // the block size, or nothing is behind; EFBIG; ENOSPC: what clients have mapped moves to blocks that must be free.
+  // Whole units leave the file, or zeros come into it, and what is behind moves (shift.cc). EINVAL: not multiples of
+  // the unit, or nothing is behind; EFBIG; ENOSPC: what clients have mapped moves to blocks that must be free.
   void collapse(Inode& i, uint64_t offset, uint64_t length, Wait wait = Wait::kBlock, uint64_t client = 0);
   void insert(Inode& i, uint64_t offset, uint64_t length, Wait wait = Wait::kBlock, uint64_t client = 0);
 
-  // Shares whole blocks (clone.cc), as FICLONERANGE: length 0 is to the end. Not in one step for a crash: what it did is
-  // a prefix. EINVAL: offsets, or a length that does not reach both ends, are not multiples of the block size; overlap.
+  // Shares whole units (clone.cc), as FICLONERANGE: length 0 is to the end. Not in one step for a crash: what it did is
+  // a prefix. EINVAL: offsets, or a length that does not reach both ends, are not multiples of the unit; overlap.
   void clone_range(Inode& from, uint64_t from_offset, Inode& to, uint64_t to_offset, uint64_t length,
                    Wait wait = Wait::kBlock, uint64_t client = 0);
 
@@ -181,6 +187,9 @@ class MountedVolume {
   std::shared_ptr<Inode> reattach(Ino ino, uint64_t generation);
   // The lock that says that a client lives: to be given to it. `direct`: it maps blocks directly. One thread at a time.
   ClientLocks::Life grant_life_lock(bool direct) { return locks_->grant(direct); }
+
+  // What is allocated, mapped and freed as a whole. Constant.
+  Unit unit() const { return unit_; }
 
   // --- acked mode (acked.cc): clients map blocks directly, and are asked to let go of them. All of a volume that is not gated;
   // of one that is, the read-only ones.
@@ -248,6 +257,8 @@ class MountedVolume {
   void track_owners(Ino ino);
   void retry_stuck();
   void zero_bytes(Inode& i, uint64_t from, uint64_t to);
+  void store_bytes(Pfn first, uint64_t in_block, const std::byte* from, uint64_t bytes);
+  void end_tail(Inode& i, uint64_t size);
   void zero_edges(Inode& i, uint64_t offset, uint64_t end, PageRange whole);
   void forget_written(Inode& i, PageRange r);
   void grow(Inode& i, uint64_t size, Wait wait);
@@ -268,7 +279,7 @@ class MountedVolume {
   void retire(Stuck s);
   void shift(Inode& i, PageRange rest, PageRange moving, uint64_t new_size, Wait wait, BlockEvent what,
              uint64_t client, const std::function<meta::Removed()>& transaction);
-  void prepare_growth(Inode& i, uint64_t old_size, Wait wait);
+  void prepare_growth(Inode& i, uint64_t old_size, uint64_t seen_to, Wait wait);
   size_t write_at(Inode& i, std::span<const std::byte> in, uint64_t offset, bool extend, Wait wait);
   void touch_mtime(Inode& i);
 
@@ -277,6 +288,7 @@ class MountedVolume {
   const exclusion::SchemeInfo* scheme_;
   UniqueFd lock_;
   std::unique_ptr<meta::Store> store_;
+  Unit unit_;
   std::unique_ptr<Region> region_;
   std::unique_ptr<OwnerMap> owners_;
   uint64_t bad_blocks_ = 0;

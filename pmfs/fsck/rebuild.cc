@@ -78,7 +78,7 @@ class Rebuilder {
       std::memcpy(sb.uuid, v_.sb.uuid, sizeof sb.uuid);
       sb.features_compat = v_.sb.features_compat;
       sb.features_ro = v_.sb.features_ro;
-      sb.features_incompat = v_.sb.features_incompat;
+      sb.features_incompat = v_.sb.features_incompat;  // and unit_blocks: as the pool was made
       sb.format_time_ns = v_.sb.format_time_ns;
       sb.checksum = superblock_checksum(sb);
       m_.root->mount_epoch = v_.mount_epoch;
@@ -226,7 +226,7 @@ void copy_clones(Saved* v, RawRegion& region) {
 }
 
 void rebuild(const Saved& v, const std::filesystem::path& path, const Progress& progress) {
-  Geometry g{v.sb.blocks, v.sb.region_kind, (v.sb.geometry_flags & SuperblockMedia::kSparse) != 0};
+  Geometry g{v.sb.blocks, v.sb.region_kind, (v.sb.geometry_flags & SuperblockMedia::kSparse) != 0, unit_of(v.sb)};
   format_pool(path, g, v.sb.pool_bytes, v.sb.hash_bits);
   try {
     Rebuilder(v, path, progress).run();

@@ -36,8 +36,12 @@ void read_superblock(State& s) {
   if (superblock_checksum(v.sb) != v.sb.checksum) {
     s.add("superblock", 0, std::nullopt, "its checksum does not match; made again from the sizes of the files");
     v.sb.version = kFormatVersion;
-    v.sb.features_compat = v.sb.features_ro = v.sb.features_incompat = 0;
-    v.sb.blocks = s.data_blocks;
+    // Two fields that say the same are believed: with a unit of one block the files would not fit such a device any more.
+    const bool units = (v.sb.features_incompat & kIncompatUnits) != 0 && v.sb.unit_blocks > 1 && Unit::possible(v.sb.unit_blocks);
+    v.sb.features_compat = v.sb.features_ro = 0;
+    v.sb.features_incompat = units ? kIncompatUnits : 0;
+    if (!units) v.sb.unit_blocks = 0;
+    v.sb.blocks = unit_of(v.sb).down(s.data_blocks);
     v.sb.region_kind = static_cast<uint32_t>(s.region.kind());
     if (s.region.uuid()) std::copy(s.region.uuid()->begin(), s.region.uuid()->end(), v.sb.uuid);
     v.sb.pool_bytes = s.pool.bytes();
@@ -60,7 +64,7 @@ void read_superblock(State& s) {
   } else if (s.region.kind() != RegionKind::kDevdax && s.data_blocks > s.blocks && s.data_blocks > v.growing_to) {
     s.add("region", 0, s.data_blocks, "the region has {} blocks, the superblock, an older one, says {}; all are the volume's",
           s.data_blocks, s.blocks);
-    s.blocks = v.sb.blocks = s.data_blocks;
+    s.blocks = v.sb.blocks = unit_of(v.sb).down(s.data_blocks);
   }
 }
 
@@ -69,9 +73,10 @@ void read_extents(State& s, uint64_t n, SavedInode& i) {
   read_tree(s, i.media.map, n, [&](const Record& r) {
     FileExtent e = extent_of(r);
     bool possible = e.count > 0 && e.pgoff < kEndOfFile && e.count <= kEndOfFile - e.pgoff;
-    if (!possible || e.pfn.v >= s.blocks || e.count > s.blocks - e.pfn.v) {
+    const bool whole = unit_of(s.out.saved.sb).whole(e);
+    if (!possible || !whole || e.pfn.v >= s.blocks || e.count > s.blocks - e.pfn.v) {
       s.add("extent", n, e.pfn.v, "extent at page {}: {} blocks from block {} are {}; it is lost", e.pgoff.v, e.count,
-            e.pfn.v, possible ? "outside of the region" : "impossible");
+            e.pfn.v, !possible ? "impossible" : !whole ? "no whole units" : "outside of the region");
       ++s.out.saved.lost;
       return;
     }

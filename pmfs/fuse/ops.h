@@ -38,7 +38,7 @@ void answer(fuse_req_t req, F&& f) {
   fuse_reply_err(req, err);
 }
 
-struct stat to_stat(const meta::InodeAttr& a);
+struct stat to_stat(const meta::InodeAttr& a, Unit unit);
 // What is answered under `g` may be believed. kLinked: not the attributes, as the kernel would take them though they have
 // been taken back meanwhile (it compares the order of answers on other paths only).
 enum class Entry { kFound, kLinked };

@@ -21,7 +21,7 @@ int64_t to_ns(const timespec& t) { return int64_t{t.tv_sec} * kSecond + t.tv_nse
 
 void reply_attr(fuse_req_t req, Mount& m, Ino ino) {
   const Leases::Grant g(m.volume().leases());
-  const struct stat st = to_stat(m.volume().store().getattr(ino));
+  const struct stat st = to_stat(m.volume().store().getattr(ino), m.volume().unit());
   if (g) m.leased().add(ino);
   PMFS_PAUSE_POINT("fuse:attributes_read");
   fuse_reply_attr(req, &st, g.seconds());
@@ -114,7 +114,7 @@ void removexattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
 
 }  // namespace
 
-struct stat to_stat(const meta::InodeAttr& a) {
+struct stat to_stat(const meta::InodeAttr& a, Unit unit) {
   struct stat st {};
   st.st_ino = to_u64(a.ino);
   st.st_mode = a.mode;
@@ -123,7 +123,7 @@ struct stat to_stat(const meta::InodeAttr& a) {
   st.st_gid = a.gid;
   st.st_size = static_cast<off_t>(a.size);
   st.st_blocks = static_cast<blkcnt_t>(a.blocks * (kBlockSize / 512));
-  st.st_blksize = kBlockSize;
+  st.st_blksize = static_cast<blksize_t>(unit.bytes());
   st.st_atim = to_timespec(a.atime_ns);
   st.st_mtim = to_timespec(a.mtime_ns);
   st.st_ctim = to_timespec(a.ctime_ns);

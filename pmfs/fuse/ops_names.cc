@@ -114,7 +114,7 @@ fuse_entry_param entry_of(Mount& m, Ino ino, Entry what, const Leases::Grant& g)
   fuse_entry_param e{};
   e.ino = to_u64(ino);
   e.generation = a.generation;
-  e.attr = to_stat(a);
+  e.attr = to_stat(a, m.volume().unit());
   e.entry_timeout = g.seconds();
   if (what == Entry::kFound && g) {
     e.attr_timeout = g.seconds();

@@ -21,8 +21,8 @@ constexpr int kRunsLookedAt = 256;  // in search of a long one, before the longe
 
 }  // namespace
 
-BlockMap::BlockMap(const BlockBitmap& media, uint64_t blocks)
-    : media_(media), blocks_(blocks), groups_(media.groups()) {
+BlockMap::BlockMap(const BlockBitmap& media, uint64_t blocks, Unit unit)
+    : media_(media), unit_(unit), blocks_(blocks), groups_(media.groups()) {
   for (uint64_t g = 0; g < groups_.size(); ++g) {
     uint64_t used = std::min(media.used(g), size_of(g));
     groups_[g].free = size_of(g) - used;
@@ -159,10 +159,21 @@ std::optional<Extent> BlockMap::reserve(Pfn goal_pfn, uint64_t count, uint64_t a
   count = std::min(count, blocks_);
   if (align > 1 && count <= free_)
     if (auto p = find_aligned(goal, count, align, load)) return take(*p, count, load);
+  if (!unit_.single()) return reserve_units(goal, count, load);
   uint64_t here = next_busy(goal, std::min(blocks_, goal + count), load) - goal;
   if (here > 0) return take(goal, here, load);
   Extent e = find_near(goal, count, load);
   return take(e.first.v, e.count, load);
+}
+
+// Files never take a part of a unit. What others do (a bad block that is kept, a block that is being zeroed) takes its unit out.
+std::optional<Extent> BlockMap::reserve_units(uint64_t goal, uint64_t count, Load load) {
+  goal = unit_.down(goal);
+  const uint64_t here = unit_.down(next_busy(goal, std::min(blocks_, goal + count), load) - goal);
+  if (here > 0) return take(goal, here, load);
+  for (uint64_t n = unit_.down(count); n > 0; n = unit_.down(n / 2))
+    if (auto p = find_aligned(goal, n, unit_.blocks(), load)) return take(*p, n, load);
+  return std::nullopt;
 }
 
 bool BlockMap::reserve_at(Extent e, Load load) {

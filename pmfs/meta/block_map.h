@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include "pmfs/base/unit.h"
 #include "pmfs/meta/bitmap.h"
 
 namespace pmfs::meta {
@@ -20,9 +21,9 @@ class BlockMap {
   enum class Load : bool { kNo, kYes };
   struct NeedsLoad {};
 
-  explicit BlockMap(const BlockBitmap& media, uint64_t blocks);  // caller: meta mutex
+  BlockMap(const BlockBitmap& media, uint64_t blocks, Unit unit);  // caller: meta mutex
 
-  // As Store::reserve; nullopt: no block is free.
+  // As Store::reserve; nullopt: no unit is free.
   std::optional<Extent> reserve(Pfn goal, uint64_t count, uint64_t align, Load load);
   bool reserve_at(Extent e, Load load);
   void grow(uint64_t blocks);  // the new ones are free; after the transaction that did it on the media
@@ -63,11 +64,13 @@ class BlockMap {
   uint64_t next_busy(uint64_t from, uint64_t to, Load load);
   std::optional<uint64_t> find_aligned(uint64_t goal, uint64_t count, uint64_t align, Load load);
   std::optional<uint64_t> find_aligned_in(uint64_t from, uint64_t to, uint64_t count, uint64_t align, Load load);
+  std::optional<Extent> reserve_units(uint64_t goal, uint64_t count, Load load);
   Extent find_near(uint64_t goal, uint64_t count, Load load);
   Extent take(uint64_t first, uint64_t count, Load load);
   void give_back(Extent e);
 
   const BlockBitmap& media_;
+  const Unit unit_;
   uint64_t blocks_;
   uint64_t free_ = 0, reserved_ = 0, deferred_count_ = 0;
   std::vector<Group> groups_;

@@ -37,6 +37,7 @@ class Checker {
       : s_(s),
         m_(s.m_),
         blocks_(m_.root->sb.blocks),
+        unit_(unit_of(m_.root->sb)),
         owned_(blocks_),
         refs_(s.inodes_.next()),
         subdirs_(refs_.size()),
@@ -155,6 +156,9 @@ class Checker {
       if (prev.count > 0 && prev.end() == e.pgoff && prev.pfn + prev.count == e.pfn && prev.unwritten == e.unwritten &&
           prev.shared == e.shared) {
         add("{}: extents at page {} should be one", who, e.pgoff.v);
+      }
+      if (!unit_.whole(e)) {
+        add("{}: extent at page {} of {} pages from block {} is not of whole units of {}", who, e.pgoff.v, e.count, e.pfn.v, unit_.blocks());
       }
       if (e.unwritten && e.shared) add("{}: extent at page {} is unwritten and shared", who, e.pgoff.v);
       own(e.blocks(), who, e.shared);
@@ -417,6 +421,7 @@ class Checker {
   StoreImpl& s_;
   Media& m_;
   const uint64_t blocks_;
+  const Unit unit_;
   Bits owned_;
   std::vector<uint32_t> refs_, subdirs_;  // names of an inode, directories in a directory
   Bits reached_;

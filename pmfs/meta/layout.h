@@ -10,7 +10,8 @@
 namespace pmfs::meta {
 
 inline constexpr uint64_t kMagic = 0x4154454d53464d50;  // "PMFSMETA"
-inline constexpr uint64_t kKnownIncompat = 0;           // bits this code understands; any other: refused
+inline constexpr uint64_t kIncompatUnits = 1;           // superblock: unit_blocks is more than 1
+inline constexpr uint64_t kKnownIncompat = kIncompatUnits;  // bits this code understands; any other: refused
 inline constexpr uint64_t kKnownRo = 0;                 // any other: only a read-only mount would do; refused
 
 inline constexpr uint64_t kGroupBlocks = 32768;  // blocks of a group = bits of one 4 KiB bitmap
@@ -35,7 +36,8 @@ struct SuperblockMedia {
   uint32_t hash_bits;    // of the hash are used: kHashBits, fewer only in tests of collisions
   uint32_t group_blocks;
   int64_t format_time_ns;
-  uint8_t reserved[140];
+  uint32_t unit_blocks;  // with kIncompatUnits; else 0, and a unit is a block
+  uint8_t reserved[136];
   uint32_t checksum;  // CRC-32C
 };
 static_assert(sizeof(SuperblockMedia) == 256 && offsetof(SuperblockMedia, checksum) == 252);

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "pmfs/base/types.h"
+#include "pmfs/base/unit.h"
 #include "pmfs/meta/credentials.h"
 
 namespace pmfs::meta {
@@ -34,6 +35,7 @@ struct Geometry {
   uint64_t blocks = 0;       // of the region
   uint32_t region_kind = 1;  // RegionKind
   bool sparse = false;       // region pages are not reserved ahead
+  Unit unit = {};            // of all extents of files; `blocks` is a multiple
 };
 
 struct Superblock {  // a copy of the persistent one
@@ -130,9 +132,10 @@ class Store {
   virtual ~Store() = default;  // closes; not a clean unmount unless mark_clean() came before
 
   virtual Superblock superblock() const = 0;
+  virtual Unit unit() const = 0;  // constant
   virtual void mark_clean() = 0;  // the last thing a clean unmount does
   // A larger region: begin_grow says that the region's file may be so long from now on, grow that the blocks are the
-  // volume's (free), or, with the blocks there are, that nothing came of it. EINVAL: fewer than there are; EFBIG; ENOSPC.
+  // volume's (free), or, with the blocks there are, that nothing came of it. EINVAL: fewer than there are, no whole units; EFBIG; ENOSPC.
   virtual void begin_grow(uint64_t blocks) = 0;
   virtual void grow(uint64_t blocks) = 0;
 
@@ -218,13 +221,14 @@ class Store {
   // At most `count` contiguous free blocks, at least 1: at `goal` itself if that is free, else near it.
   // Throws ENOSPC when no block is free.
   // align > 1: the start is a multiple of `align` blocks if any such run of `count` is free; else best effort.
+  // In whole units, always: EINVAL if `count` is none, ENOSPC when no whole one is free.
   virtual Extent reserve(Pfn goal, uint64_t count, uint64_t align) = 0;
   // Exactly the blocks of `e`, all or nothing.
   virtual bool reserve_at(Extent e) = 0;
   virtual void unreserve(Extent e) = 0;
   virtual BlockState block_state(Pfn pfn) const = 0;
 
-  // Reserved blocks become the file's (tx: bitmap, extent map, i_blocks). `e.range()` must be a hole.
+  // Reserved blocks become the file's (tx: bitmap, extent map, i_blocks). `e.range()` must be a hole. EINVAL: not of whole units.
   // `new_size`: also raise the size, in the same transaction.
   virtual void commit_extent(Ino ino, const FileExtent& e, std::optional<uint64_t> new_size) = 0;
   // UNWRITTEN -> written for every extent in `r`. The blocks' zeros or data must be durable before.

@@ -21,7 +21,7 @@ void touch(InodeMedia* i) { i->mtime_ns = i->ctime_ns = now_ns(); }
 }  // namespace
 
 Extent StoreImpl::reserve(Pfn goal, uint64_t count, uint64_t align) {
-  if (count == 0 || align == 0) fail(EINVAL, "reserve: {} blocks at a multiple of {}", count, align);
+  if (count == 0 || align == 0 || !unit_.whole(count)) fail(EINVAL, "reserve: {} blocks at a multiple of {}", count, align);
   std::optional<Extent> e;
   try {
     MutexLock a(alloc_mu_);
@@ -31,7 +31,8 @@ Extent StoreImpl::reserve(Pfn goal, uint64_t count, uint64_t align) {
     MutexLock a(alloc_mu_);
     e = map_.reserve(goal, count, align, BlockMap::Load::kYes);
   }
-  if (!e) fail(ENOSPC, "no block is free");
+  if (!e && unit_.single()) fail(ENOSPC, "no block is free");
+  if (!e) fail(ENOSPC, "no unit of {} blocks is free", unit_.blocks());
   return *e;
 }
 
@@ -75,6 +76,7 @@ std::vector<FileExtent> StoreImpl::extents(Ino ino, PageRange r, size_t max) {
 
 void StoreImpl::commit_extent(Ino ino, const FileExtent& e, std::optional<uint64_t> new_size) {
   if (e.count == 0) fail(EINVAL, "commit of an empty extent");
+  if (!unit_.whole(e)) fail(EINVAL, "commit: {} pages from page {}, block {}: not whole units of {}", e.count, e.pgoff.v, e.pfn.v, unit_.blocks());
   check_range(e.range());
   check_size(new_size);
   WriterLock l(meta_mu_);

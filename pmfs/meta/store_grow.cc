@@ -15,6 +15,7 @@ void StoreImpl::begin_grow(uint64_t blocks) {
   WriterLock l(meta_mu_);
   const uint64_t now = m_.root->sb.blocks;
   if (blocks <= now) fail(EINVAL, "the volume has {} blocks already: it can't shrink to {}", now, blocks);
+  if (!unit_.whole(blocks)) fail(EINVAL, "the volume allocates in units of {} blocks: it can't have {}", unit_.blocks(), blocks);
   if (blocks > kMaxBlocks) fail(EFBIG, "a region of {} blocks: {} are the most", blocks, kMaxBlocks);
   // Crash before: nothing. After: a file of the region that is longer than the superblock says is cut back by a mount.
   run(Kind::kNeeded, [&] { m_.root->growing_to = blocks; });

@@ -34,14 +34,16 @@ std::unique_ptr<Store> Store::open(const std::filesystem::path& path) {
 }
 
 StoreImpl::StoreImpl(Media m)
-    : m_(std::move(m)), inodes_(m_), bitmap_(m_), ballast_(m_), deferred_(m_), quotas_(m_), shared_(m_), map_(bitmap_, m_.root->sb.blocks) {
+    : m_(std::move(m)),
+      unit_(unit_of(m_.root->sb)),
+      inodes_(m_), bitmap_(m_), ballast_(m_), deferred_(m_), quotas_(m_), shared_(m_), map_(bitmap_, m_.root->sb.blocks, unit_) {
   const SuperblockMedia& sb = m_.root->sb;
   std::memcpy(sb_.uuid, sb.uuid, sizeof(sb_.uuid));
   sb_.version = sb.version;
   sb_.features_compat = sb.features_compat;
   sb_.features_ro = sb.features_ro;
   sb_.features_incompat = sb.features_incompat;
-  sb_.geometry = {sb.blocks, sb.region_kind, (sb.geometry_flags & SuperblockMedia::kSparse) != 0};
+  sb_.geometry = {sb.blocks, sb.region_kind, (sb.geometry_flags & SuperblockMedia::kSparse) != 0, unit_};
   sb_.mount_epoch = m_.root->mount_epoch + 1;
   sb_.was_clean = m_.root->clean == 1;
   sb_.growing_to = m_.root->growing_to;

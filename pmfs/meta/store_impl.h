@@ -19,6 +19,7 @@ class StoreImpl final : public Store {
   explicit StoreImpl(Media m);
 
   Superblock superblock() const override;
+  Unit unit() const override { return unit_; }
   void mark_clean() override;
   void begin_grow(uint64_t blocks) override;
   void grow(uint64_t blocks) override;
@@ -122,6 +123,7 @@ class StoreImpl final : public Store {
 
   Media m_;
   Superblock sb_;  // but for the geometry constant
+  const Unit unit_;
   mutable SharedMutex meta_mu_{LockRank::kMeta, "metadata"};
   mutable Mutex alloc_mu_{LockRank::kAllocator, "block map"};
   InodeTable inodes_;

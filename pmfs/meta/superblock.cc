@@ -36,6 +36,10 @@ SuperblockMedia make_superblock(const Geometry& g, uint64_t pool_bytes, uint32_t
   sb.pool_bytes = pool_bytes;
   sb.group_blocks = kGroupBlocks;
   sb.format_time_ns = now_ns();
+  if (!g.unit.single()) {
+    sb.features_incompat |= kIncompatUnits;
+    sb.unit_blocks = static_cast<uint32_t>(g.unit.blocks());
+  }
   sb.checksum = superblock_checksum(sb);
   return sb;
 }
@@ -99,6 +103,8 @@ void validate(const std::string& path, const pool_base& pop, const Root* root, u
               inside(root->groups.off, root->group_count * sizeof(GroupMedia), file_bytes) &&
               inside(root->inodes.top.off, sizeof(InodePage), file_bytes) && root->inodes.next <= kMaxInodes &&
               inside(root->logs.off, sizeof(LogMedia), file_bytes) && root->clean <= 1;
+  sane = sane && ((sb.features_incompat & kIncompatUnits) != 0 ? sb.unit_blocks > 1 && Unit::possible(sb.unit_blocks) : sb.unit_blocks == 0) &&
+         unit_of(sb).whole(sb.blocks);
   if (checksum_of(*root) != root->checksum)
     fail(EUCLEAN, "{}: the root object is damaged (its checksum does not match); see pmfs fsck", path);
   if (!sane || pop.root_size() < sizeof(Root)) fail(EUCLEAN, "{}: the superblock or the root object is damaged", path);
@@ -120,11 +126,17 @@ uint64_t default_pool_bytes(uint64_t blocks) {
   return (bytes + kBlockSize - 1) / kBlockSize * kBlockSize;
 }
 
+Unit unit_of(const SuperblockMedia& sb) { return Unit(sb.unit_blocks == 0 ? 1 : sb.unit_blocks); }
+
 uint32_t superblock_checksum(const SuperblockMedia& sb) { return crc32c(&sb, offsetof(SuperblockMedia, checksum)); }
 
 std::array<uint8_t, 16> format_pool(const std::filesystem::path& path, const Geometry& g, uint64_t pool_bytes, uint32_t hash_bits) {
   if (g.blocks == 0 || g.blocks > kMaxBlocks) {
     fail(EINVAL, "{}: a region of {} blocks: there must be 1 to {}", path.string(), g.blocks, kMaxBlocks);
+  }
+  if (!Unit::possible(g.unit.blocks()) || !g.unit.whole(g.blocks)) {
+    fail(EINVAL, "{}: a region of {} blocks in units of {}: a unit has 1 block or {}, and the region is made of whole ones", path.string(),
+         g.blocks, g.unit.blocks(), kHugeBlocks);
   }
   if (pool_bytes == 0) pool_bytes = default_pool_bytes(g.blocks);
   pool_bytes = pool_bytes / kBlockSize * kBlockSize;

@@ -16,6 +16,9 @@ std::string layout_name(uint64_t pool_bytes);
 uint64_t default_pool_bytes(uint64_t blocks);
 uint32_t superblock_checksum(const SuperblockMedia& sb);
 
+// Of a superblock that has been validated.
+Unit unit_of(const SuperblockMedia& sb);
+
 // Returns the uuid. `hash_bits` below kHashBits is for tests of name collisions.
 std::array<uint8_t, 16> format_pool(const std::filesystem::path& path, const Geometry& g, uint64_t pool_bytes, uint32_t hash_bits);
 // Opens, locks and validates.

@@ -57,7 +57,8 @@ struct HelloReply {
   uint64_t region_blocks;
   uint64_t client_id;
   uint32_t region_kind;
-  uint32_t block_size;
+  uint32_t block_size;     // bytes of a unit: what is allocated and freed as a whole (st_blksize). Where acked is 1, addresses, offsets
+                           // and lengths of kMap and kSplit are multiples of it, else of 4096
   uint32_t slots;          // request slots in the ring
   uint32_t agent_slots;    // command slots
   uint64_t bounce_bytes;   // of one slot's bounce buffer
@@ -217,6 +218,7 @@ struct WireStatfs {
   uint8_t uuid[16];
   char region_kind[16], granularity[64], exclusion[32];
   uint32_t sparse, pid;
+  uint64_t unit_bytes;
 };
 struct WireClient {
   uint64_t id, mappings, mapped_bytes, handles, faults, installs, agent_queue;

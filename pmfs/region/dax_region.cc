@@ -26,7 +26,7 @@ DaxRegion::DaxRegion(RegionKind kind, UniqueFd fd, const std::string& path, uint
       path_(path),
       blocks_(blocks),
       room_(kind == RegionKind::kDevdax ? blocks : room_for(blocks)),
-      pmem2_(fd_.get(), path_, kBlockSize, Pmem2::Need::kWhatItSays) {
+      pmem2_(fd_.get(), path_, o.unit.bytes(), Pmem2::Need::kWhatItSays) {
   // Of a file: beyond its end too, where nobody touches it; when it grows the pages are there.
   void* p = ::mmap(nullptr, room_ << kBlockShift, PROT_READ | PROT_WRITE, MAP_SHARED_VALIDATE | MAP_SYNC, fd_.get(), 0);
   if (p == MAP_FAILED) fail(errno, "region {}: can't map it with MAP_SYNC: {}", path_, std::strerror(errno));

@@ -7,6 +7,8 @@
 #include <optional>
 #include <string>
 
+#include "pmfs/base/unit.h"
+
 namespace pmfs {
 
 using VolumeUuid = std::array<uint8_t, 16>;
@@ -22,10 +24,10 @@ struct RegionLabel {
 };
 static_assert(sizeof(RegionLabel) == 40);
 
-// `fd`: of the device, whose alignment is a block; `at`: the label's block. Nothing if there is no valid label.
+// `fd`: of the device, whose alignment is `align`; `at`: the label's block. Nothing if there is no valid label.
 // Throws Error if the device can't be mapped.
-std::optional<RegionLabel> read_label(int fd, const std::string& path, uint64_t at);
+std::optional<RegionLabel> read_label(int fd, const std::string& path, uint64_t at, Unit align);
 // A crash before its end leaves none, or the old one: the new volume then can't be mounted, and has no files.
-void write_label(int fd, const std::string& path, uint64_t at, const VolumeUuid& uuid);
+void write_label(int fd, const std::string& path, uint64_t at, Unit align, const VolumeUuid& uuid);
 
 }  // namespace pmfs

@@ -46,7 +46,7 @@ void create_devdax(const fs::path& link, const fs::path& device, uint64_t blocks
   if (blocks >= whole)
     fail(ENOSPC, "{}: a region of {} MiB, and the block behind it that says whose it is, are more than its {} MiB; choose a "
          "smaller --size", device.string(), blocks >> 8, whole >> 8);
-  if (const auto label = read_label(fd.get(), device, whole - 1); label && !force)
+  if (const auto label = read_label(fd.get(), device, whole - 1, Unit(source.align_bytes / kBlockSize)); label && !force)
     fail(EEXIST, "{}: belongs to a volume already; --force takes it, and destroys that volume's files", device.string());
   fs::create_symlink(fs::absolute(device), link);
 }
@@ -55,7 +55,7 @@ void create_devdax(const fs::path& link, const fs::path& device, uint64_t blocks
   fail(EIO, "region: blocks {}+{} can't be read: the memory has an uncorrectable error there", from.v, blocks_for(bytes));
 }
 
-uint64_t label_block(const fs::path& path) { return look_at_source(path).device_bytes / kBlockSize - 1; }
+uint64_t label_block(const RegionSource& s) { return s.device_bytes / kBlockSize - 1; }
 
 }  // namespace
 
@@ -82,7 +82,8 @@ void create_region(const fs::path& path, const RegionPlan& plan) {
 void label_region(const fs::path& path, RegionKind kind, const VolumeUuid& uuid) {
   if (kind != RegionKind::kDevdax) return;
   const UniqueFd fd = open_device(path);
-  write_label(fd.get(), path, label_block(path), uuid);
+  const RegionSource source = look_at_source(path);
+  write_label(fd.get(), path, label_block(source), Unit(source.align_bytes / kBlockSize), uuid);
 }
 
 std::unique_ptr<Region> open_region(const fs::path& path, RegionKind kind, uint64_t blocks, const RegionOptions& o) {
@@ -94,8 +95,13 @@ std::unique_ptr<Region> open_region(const fs::path& path, RegionKind kind, uint6
     }
     case RegionKind::kDevdax: {
       UniqueFd fd = open_device(path);
-      const uint64_t at = label_block(path);
-      const auto label = read_label(fd.get(), path, at);
+      const RegionSource source = look_at_source(path);
+      const uint64_t at = label_block(source);
+      if (o.unit.bytes() % source.align_bytes != 0)
+        fail(EUCLEAN, "region {}: the device's mappings are aligned to {} bytes now, the volume has units of {}; give it back the alignment "
+             "that it had: ndctl create-namespace -f --align, or daxctl reconfigure-device --align",
+             path.string(), source.align_bytes, o.unit.bytes());
+      const auto label = read_label(fd.get(), path, at, Unit(source.align_bytes / kBlockSize));
       if (!label || label->uuid != o.uuid)
         fail(EUCLEAN, "region {}: the device {}; devices are named anew at each boot: point the link {} to the right one",
              path.string(), label ? "belongs to another volume" : "is no volume's", path.string());

@@ -30,11 +30,14 @@ RawRegion::RawRegion(const std::filesystem::path& path, bool writable)
   }
   const RegionSource s = look_at_source(path);
   kind_ = s.kind;
-  blocks_ = s.device_bytes / kBlockSize - 1;
+  align_bytes_ = s.align_bytes;
+  const Unit align(s.align_bytes / kBlockSize);
+  const uint64_t label_at = s.device_bytes / kBlockSize - 1;
+  blocks_ = align.down(label_at);
   // A label is read through a mapping that could be written to, too.
   const UniqueFd device(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
   if (!device) fail(errno, "{}: the device can't be opened: {}", path_, std::strerror(errno));
-  if (const auto label = read_label(device.get(), path_, blocks_)) uuid_ = label->uuid;
+  if (const auto label = read_label(device.get(), path_, label_at, align)) uuid_ = label->uuid;
 }
 
 void RawRegion::extend(uint64_t blocks) {
@@ -53,7 +56,7 @@ void RawRegion::copy(Extent from, Pfn to) {
     void* p = ::mmap(nullptr, blocks_ << kBlockShift, PROT_READ | PROT_WRITE, MAP_SHARED_VALIDATE | MAP_SYNC, fd_.get(), 0);
     if (p == MAP_FAILED) fail(EIO, "{}: can't be mapped: {}", path_, std::strerror(errno));
     auto* base = static_cast<std::byte*>(p);
-    const Pmem2 pmem2(fd_.get(), path_, kBlockSize, Pmem2::Need::kWhatItSays);
+    const Pmem2 pmem2(fd_.get(), path_, align_bytes_, Pmem2::Need::kWhatItSays);
     pmem2.memcpy_nodrain(base + to.bytes(), base + from.first.bytes(), from.count << kBlockShift);
     pmem2.drain();
     ::munmap(p, blocks_ << kBlockShift);

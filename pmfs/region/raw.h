@@ -28,7 +28,7 @@ class RawRegion {
   const std::string path_;
   UniqueFd fd_;
   RegionKind kind_ = RegionKind::kShmem;
-  uint64_t blocks_ = 0;
+  uint64_t blocks_ = 0, align_bytes_ = kBlockSize;
   std::optional<VolumeUuid> uuid_;
 };
 

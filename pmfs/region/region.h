@@ -89,6 +89,7 @@ struct RegionOptions {
   // As if the kernel could not zap: nothing is punched, clients must be asked (acked mode on any machine).
   bool acked = false;
   VolumeUuid uuid{};  // whose it must be; of a device
+  Unit unit{};        // of the volume: how much of it is mapped at once, at least
 };
 inline constexpr uint64_t kCanary = 0x5AFEB10C0DEADF5Eull;  // each 8-byte word of a freed block with canary on
 

@@ -94,10 +94,10 @@ RegionSource device(const fs::path& path, const struct stat& st) {
   s.numa_node = node_in(sysfs / "numa_node");
   s.provider = provider_of(sysfs);
   if (s.device_bytes == 0) fail(ENOTSUP, "{}: its size can't be read from {}", path.string(), sysfs.string());
-  if (s.align_bytes != kBlockSize)
-    fail(ENOTSUP, "{}: its mappings are aligned to {} bytes, a region's blocks have {}; make the device so: "
-         "ndctl create-namespace --mode=devdax --align=4k, or daxctl reconfigure-device --align=4k",
-         path.string(), s.align_bytes, kBlockSize);
+  if (s.align_bytes % kBlockSize != 0 || !Unit::possible(s.align_bytes / kBlockSize))
+    fail(ENOTSUP, "{}: its mappings are aligned to {} bytes; a volume has units of {} or {}: make the device so: "
+         "ndctl create-namespace --mode=devdax --align=2m (or 4k), or daxctl reconfigure-device --align=2m",
+         path.string(), s.align_bytes, kBlockSize, Unit(kHugeBlocks).bytes());
   return s;
 }
 

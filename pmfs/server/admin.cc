@@ -51,6 +51,7 @@ void Dispatcher::statfs(Call& c) {
   put(w.granularity, volume_.region().granularity());
   put(w.exclusion, volume_.scheme().name);
   w.sparse = sb.geometry.sparse;
+  w.unit_bytes = volume_.unit().bytes();
   w.pid = static_cast<uint32_t>(::getpid());
   std::memcpy(c.bounce, &w, sizeof w);
   c.reply.v0 = sizeof w;
@@ -58,7 +59,8 @@ void Dispatcher::statfs(Call& c) {
 
 void Dispatcher::grow(Call& c) {
   require_admin(c);
-  if (c.r.a0 % kBlockSize != 0) fail(EINVAL, "grow: {} bytes are not a multiple of the block size, {}", c.r.a0, kBlockSize);
+  const uint64_t unit = volume_.unit().bytes();
+  if (c.r.a0 % unit != 0) fail(EINVAL, "grow: {} bytes are not a multiple of the block size, {}", c.r.a0, unit);
   volume_.grow(c.r.a0 / kBlockSize);
 }
 

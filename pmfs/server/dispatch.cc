@@ -252,7 +252,7 @@ void Dispatcher::stat(Call& c) {
 void Dispatcher::map(Call& c) {
   const Request& r = c.r;
   auto f = file(c, false);
-  const PageRange pages = check_map(r.a0, r.a1, r.a2, r.a3);
+  const PageRange pages = check_map(r.a0, r.a1, r.a2, r.a3, c.session.vma_unit());
   if ((r.a3 & PROT_WRITE) && (c.session.read_only || (f->flags & O_ACCMODE) != O_RDWR))
     fail(EACCES, "map: the file is not open for reading and writing");
   Session& s = c.session;
@@ -292,8 +292,9 @@ void Dispatcher::unmap(Call& c) {
 
 void Dispatcher::split(Call& c) {
   const uint64_t address = c.r.a0;
-  if (address % kBlockSize) fail(EINVAL, "split at {:#x}: not a multiple of {}", address, kBlockSize);
   Session& s = c.session;
+  const uint64_t unit = s.vma_unit().bytes();
+  if (address % unit) fail(EINVAL, "split at {:#x}: not a multiple of {}", address, unit);
   const auto halves = s.client().split(address, s.next_mapping_id(), s.next_mapping_id());
   c.reply.v0 = halves.right->id;
   c.reply.v1 = halves.left ? halves.left->id : 0;

@@ -69,9 +69,9 @@ bool may_repeat(const Request& r) {
 
 }  // namespace
 
-PageRange check_map(uint64_t va, uint64_t offset, uint64_t length, uint64_t prot) {
-  if (va == 0 || va % kBlockSize || offset % kBlockSize || length % kBlockSize)
-    fail(EINVAL, "map: address {:#x}, offset {} and length {} must be multiples of {}", va, offset, length, kBlockSize);
+PageRange check_map(uint64_t va, uint64_t offset, uint64_t length, uint64_t prot, Unit unit) {
+  if (va == 0 || va % unit.bytes() || offset % unit.bytes() || length % unit.bytes())
+    fail(EINVAL, "map: address {:#x}, offset {} and length {} must be multiples of {}", va, offset, length, unit.bytes());
   if (length == 0 || va >= kMaxVa || length > kMaxVa - va) fail(EINVAL, "map: {} bytes at {:#x}", length, va);
   if (offset > kMaxFileBytes || length > kMaxFileBytes - offset)
     fail(EOVERFLOW, "map: offset {} + length {} is beyond the largest file", offset, length);
@@ -121,7 +121,7 @@ void Session::reattach_file(const ControlMessage& m) {
 void Session::reattach_map(const ControlMessage& m) {
   auto r = m.as<ReattachMap>(Control::kReattachMap);
   if (!r || !ready() || !reattaching()) fail(EPROTO, "a mapping handed over out of turn");
-  const PageRange pages = check_map(r->va, r->offset, r->length, r->prot);
+  const PageRange pages = check_map(r->va, r->offset, r->length, r->prot, vma_unit());
   if (read_only && (r->prot & PROT_WRITE)) fail(EACCES, "map: this client may only read");
   PMFS_PAUSE_POINT("reattach:map");
   InodeRef inode(volume_, volume_.reattach(Ino{r->ino}, r->generation));

@@ -93,7 +93,7 @@ void Session::welcome(ControlMessage& m, bool reattach, int uffd_device, int reg
   r.region_blocks = sb.geometry.blocks;
   r.client_id = id;
   r.region_kind = sb.geometry.region_kind;
-  r.block_size = kBlockSize;
+  r.block_size = static_cast<uint32_t>(volume_.unit().bytes());
   r.slots = kSlots;
   r.agent_slots = kAgentSlots;
   r.bounce_bytes = kBounceBytes;

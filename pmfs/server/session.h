@@ -35,7 +35,8 @@ struct OpenFile {
 };
 
 // What kMap and kReattachMap ask for: addresses, offset and length by pages, a protection there is. Throws EINVAL, EOVERFLOW.
-PageRange check_map(uint64_t va, uint64_t offset, uint64_t length, uint64_t prot);
+// `unit`: of the client's VMAs.
+PageRange check_map(uint64_t va, uint64_t offset, uint64_t length, uint64_t prot, Unit unit);
 
 // A mapping of it has ended: what was stored through it moves mtime now at the latest. No lock held.
 void note_stores(MountedVolume& volume, Inode& i);
@@ -68,6 +69,8 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   fault::Client& client() { return client_; }
   const fault::Client& client() const { return client_; }
   bool direct() const override { return read_only || !volume_.gated(); }
+  // The kernel may map a direct VMA by entries of a unit, and splits none of those.
+  Unit vma_unit() const override { return direct() ? volume_.unit() : Unit(); }
   bool ready() const { return ready_.load(std::memory_order_acquire); }
   bool ended() const { return ended_.load(std::memory_order_acquire); }
 

@@ -10,7 +10,7 @@ namespace pmfs::test {
 
 struct Asked {
   Manager m;
-  explicit Asked(server::ServerOptions o) : m(std::move(o)) {}
+  explicit Asked(server::ServerOptions o, uint64_t unit_blocks = 0) : m(std::move(o), 16384, unit_blocks) {}
   // Of a page of /f that has one.
   Pfn block_of(uint64_t offset) { return m.volume().store().lookup_extent(m.inode("/f")->ino, pgoff_of(offset))->pfn_at(pgoff_of(offset)); }
   // Of those in the root directory that somebody has open.

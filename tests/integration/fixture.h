@@ -39,11 +39,11 @@ inline bool can_be_gated() {
 
 class Manager {
  public:
-  explicit Manager(server::ServerOptions o = {}, uint64_t blocks = 16384) : options_(std::move(o)) {
+  explicit Manager(server::ServerOptions o = {}, uint64_t blocks = 16384, uint64_t unit_blocks = 0) : options_(std::move(o)) {
     options_.volume = dir_.path() / "vol";
     options_.trace = true;
     if (std::getenv("PMFS_TEST_ACKED") != nullptr) options_.force_acked = true;
-    format_test_volume(options_.volume, blocks);
+    format_test_volume(options_.volume, blocks, unit_blocks);
     start();
   }
   void start() {

@@ -17,9 +17,11 @@ inline std::string volumes_parent() {
 
 inline bool volumes_on_dax() { return std::getenv("PMFS_TEST_DIR") != nullptr || std::getenv("PMFS_TEST_DEVDAX") != nullptr; }
 
-inline void format_test_volume(const std::filesystem::path& dir, uint64_t blocks) {
+// `unit_blocks`: 0: as format_volume() chooses.
+inline void format_test_volume(const std::filesystem::path& dir, uint64_t blocks, uint64_t unit_blocks = 0) {
   FormatOptions o;
   o.blocks = blocks;
+  o.unit_blocks = unit_blocks;
   o.sparse = true;
   if (const char* device = std::getenv("PMFS_TEST_DEVDAX")) {
     o.device = device;

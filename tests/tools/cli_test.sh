@@ -126,6 +126,10 @@ refused 1 "no volume" "pmfs mkfs" -- serve "$vol"
 pmfs mkfs "$vol" --size 64M --json | json 'j["blocks"] == 16384 and not j["sparse"]'
 [ "$(stat -c %a "$vol/meta")" = 600 ] || die "meta is not mode 0600"
 refused 1 "--force" -- mkfs "$vol" --size 64M
+refused 2 "4K and 2M" -- mkfs "$work/units" --size 64M --unit 1M
+refused 1 "whole units" -- mkfs "$work/units" --size 65M --unit 2M
+pmfs mkfs "$work/units" --size 64M --unit 2M --sparse --json | json 'j["unit_bytes"] == 2 << 20 and j["block_size"] == 4096'
+rm -r "$work/units"
 pmfs mkfs "$vol" --size 64M --force >/dev/null
 refused 1 "no manager" "pmfs serve" -- df "$vol"
 

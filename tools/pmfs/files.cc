@@ -47,7 +47,7 @@ auto about(const Target& t, F&& f) {
 Json attributes(const Stat& st) {
   return {{"ino", st.ino},           {"type", type_name(st.mode)}, {"mode", fmt::format("{:04o}", st.mode & 07777)},
           {"nlink", st.nlink},       {"uid", st.uid},              {"gid", st.gid},
-          {"size", st.size},         {"blocks", st.blocks},        {"generation", st.generation},
+          {"size", st.size},         {"blocks", st.blocks},        {"blksize", st.blksize},        {"generation", st.generation},
           {"atime_ns", st.atime_ns}, {"mtime_ns", st.mtime_ns},    {"ctime_ns", st.ctime_ns},
           {"btime_ns", st.btime_ns}};
 }
@@ -111,7 +111,8 @@ void stat(const Context& c, const Options& o) {
   fmt::print("  path  {}\n  type  {}, mode {:04o} ({}), {} link{}, uid {}, gid {}\n", printable(t.text()),
              type_name(st.mode), st.mode & 07777, mode_text(st.mode), st.nlink, st.nlink == 1 ? "" : "s", st.uid,
              st.gid);
-  fmt::print("  size  {} bytes ({}), {} blocks of 4 KiB\n", st.size, human_size(st.size), st.blocks);
+  fmt::print("  size  {} bytes ({}), {} blocks of 4 KiB{}\n", st.size, human_size(st.size), st.blocks,
+             st.blksize > 4096 ? fmt::format(" in units of {}", human_size(st.blksize)) : "");
   fmt::print(" inode  {}, generation {}\n", st.ino, st.generation);
   fmt::print("access  {}\nmodify  {}\nchange  {}\n birth  {}\n", time_text(st.atime_ns), time_text(st.mtime_ns),
              time_text(st.ctime_ns), time_text(st.btime_ns));

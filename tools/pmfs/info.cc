@@ -43,6 +43,7 @@ void df(const Context& c, const std::string& dir) {
                        {"mount_epoch", s.mount_epoch},
                        {"clients", s.clients},
                        {"block_size", s.block_size},
+                       {"unit_bytes", s.unit_bytes},
                        {"blocks_total", s.blocks_total},
                        {"blocks_used", s.blocks_used},
                        {"blocks_free", s.blocks_free},
@@ -55,8 +56,9 @@ void df(const Context& c, const std::string& dir) {
                        {"meta_bytes_used", s.meta_bytes_used}});
   }
   fmt::print("volume       {}, uuid {}\n", printable(dir), s.uuid);
-  fmt::print("region       {}{}, persistence by {}, blocks of {} bytes\n", s.region_kind, s.sparse ? ", sparse" : "",
-             s.granularity, s.block_size);
+  const bool large = s.unit_bytes > s.block_size;
+  fmt::print("region       {}{}, persistence by {}, blocks of {} bytes{}\n", s.region_kind, s.sparse ? ", sparse" : "",
+             s.granularity, s.block_size, large ? fmt::format(" in units of {}", human_size(s.unit_bytes)) : "");
   fmt::print("manager      process {}, exclusion {}, mount {}, {} client{}\n", s.manager_pid, s.exclusion,
              s.mount_epoch, s.clients, s.clients == 1 ? "" : "s");
   const auto row = [&](const char* what, uint64_t blocks, const char* note) {

@@ -20,7 +20,7 @@ namespace pmfs::cli {
 namespace {
 
 struct Options {
-  std::string dir, meta, data, size;
+  std::string dir, meta, data, size, unit;
   bool sparse = false, force = false;
 };
 
@@ -35,7 +35,8 @@ struct Found {
   std::string bad_unknown;    // why they are not known
 };
 
-Found look(const std::string& dir, const RegionSource& source) {
+Found look(const std::string& dir, const Formatted& made) {
+  const RegionSource& source = made.source;
   Found f;
   f.source = source;
   const std::filesystem::path data = std::filesystem::path(dir) / "data";
@@ -45,7 +46,7 @@ Found look(const std::string& dir, const RegionSource& source) {
     f.granularity = "cache line (forced: tmpfs keeps nothing over a power cut)";
     return f;
   }
-  f.granularity = Pmem2(fd.get(), data, kBlockSize, Pmem2::Need::kWhatItSays).granularity();
+  f.granularity = Pmem2(fd.get(), data, made.unit.bytes(), Pmem2::Need::kWhatItSays).granularity();
   if (f.source.numa_node < 0) f.source.numa_node = pmem2_facts(fd.get()).numa_node;
   f.bad = known_bad_blocks(fd.get(), &f.bad_unknown);
   if (source.kind == RegionKind::kFsdax) f.huge = huge_share(data);
@@ -57,13 +58,15 @@ std::string_view dax_text(const RegionSource& s) {
   return s.emulated() ? "yes, emulated by the kernel (memmap=): DRAM, which keeps nothing over a power cut" : "yes";
 }
 
-void print(const Options& o, const Found& f, uint64_t blocks) {
+void print(const Options& o, const Found& f, const Formatted& made) {
+  const uint64_t blocks = made.blocks;
   const RegionSource& s = f.source;
   fmt::print("{}: a volume of {} ({} blocks of {} bytes{}); serve it with: pmfs serve {}\n", o.dir,
              human_size(blocks * kBlockSize), blocks, kBlockSize, o.sparse ? ", sparse" : "", o.dir);
   fmt::print("region       {} on {}\n", region_kind_name(s.kind), s.kind == RegionKind::kDevdax ? o.data : s.file_system);
   fmt::print("DAX          {}{}\n", dax_text(s), s.provider.empty() ? "" : fmt::format(" ({})", s.provider));
   fmt::print("granularity  {}\n", f.granularity);
+  if (!made.unit.single()) fmt::print("unit         {}: what is allocated, mapped and freed at once\n", human_size(made.unit.bytes()));
   fmt::print("alignment    {} bytes", s.align_bytes);
   if (f.huge >= 0) fmt::print(", 2 MiB pages can map {} of it", percent(f.huge));
   fmt::print("\nnuma node    {}\n", s.numa_node < 0 ? "not known" : std::to_string(s.numa_node));
@@ -75,11 +78,12 @@ void print(const Options& o, const Found& f, uint64_t blocks) {
   else fmt::print("bad blocks   {}, which are never used\n", bad);
 }
 
-void print_as_json(const Options& o, const Found& f, uint64_t blocks) {
+void print_as_json(const Options& o, const Found& f, const Formatted& made) {
+  const uint64_t blocks = made.blocks;
   const RegionSource& s = f.source;
   nlohmann::ordered_json bad = nlohmann::ordered_json::array();
   for (const Extent& e : f.bad) bad.push_back({{"block", e.first.v}, {"count", e.count}});
-  nlohmann::ordered_json j = {{"volume", o.dir}, {"blocks", blocks}, {"block_size", kBlockSize}, {"bytes", blocks * kBlockSize},
+  nlohmann::ordered_json j = {{"volume", o.dir}, {"blocks", blocks}, {"block_size", kBlockSize}, {"unit_bytes", made.unit.bytes()}, {"bytes", blocks * kBlockSize},
                               {"sparse", o.sparse}, {"region_kind", region_kind_name(s.kind)}, {"file_system", s.file_system},
                               {"device", o.data}, {"dax", s.kind != RegionKind::kShmem}, {"emulated", s.emulated()},
                               {"provider", s.provider}, {"granularity", f.granularity}, {"align_bytes", s.align_bytes},
@@ -88,6 +92,12 @@ void print_as_json(const Options& o, const Found& f, uint64_t blocks) {
   if (s.numa_node >= 0) j["numa_node"] = s.numa_node;
   if (!f.bad_unknown.empty()) j["bad_blocks"] = nullptr;
   print_json(j);
+}
+
+uint64_t unit_blocks(const std::string& text) {
+  const uint64_t bytes = parse_size(text, "--unit");
+  if (bytes % kBlockSize != 0 || !Unit::possible(bytes / kBlockSize)) throw UsageError(fmt::format("--unit {}: there are units of 4K and 2M", text));
+  return bytes / kBlockSize;
 }
 
 void mkfs(const Context& c, Options& o) {
@@ -105,6 +115,7 @@ void mkfs(const Context& c, Options& o) {
   f.sparse = o.sparse;
   f.force = o.force;
   f.device = o.data;
+  if (!o.unit.empty()) f.unit_blocks = unit_blocks(o.unit);
   const bool terminal = !c.json && ::isatty(STDERR_FILENO) != 0;
   if (terminal)
     f.progress = [last = uint64_t{101}](uint64_t done, uint64_t of) mutable {
@@ -113,11 +124,10 @@ void mkfs(const Context& c, Options& o) {
       fmt::print(stderr, "\rwriting the region: {} of {}{}", human_size(done * kBlockSize), human_size(of * kBlockSize),
                  done == of ? "\n" : "");
     };
-  const RegionSource source = format_volume(o.dir, f);
-  const Found found = look(o.dir, source);
-  const uint64_t blocks = f.blocks != 0 ? f.blocks : source.device_bytes / kBlockSize - 1;
-  if (c.json) print_as_json(o, found, blocks);
-  else print(o, found, blocks);
+  const Formatted made = format_volume(o.dir, f);
+  const Found found = look(o.dir, made);
+  if (c.json) print_as_json(o, found, made);
+  else print(o, found, made);
 }
 
 }  // namespace
@@ -140,12 +150,15 @@ void add_mkfs(CLI::App& app, Context& c) {
                               "  pmfs mkfs /mnt/pmem0/vol --size 100G           on DAX memory; see docs/pmem.md\n"
                               "  pmfs mkfs --data /dev/dax0.0 --meta /mnt/pmem0/vol     all of that device\n"
                               "  pmfs mkfs /dev/shm/vol --size 16G --sparse     take memory as it is used\n"
+                              "  pmfs mkfs /dev/shm/vol --size 16G --unit 2M    large files only: each takes 2 MiB at least\n"
                               "  pmfs mkfs /dev/shm/vol --size 1G --force       destroy the volume that is there\n",
                               [&c, o] { mkfs(c, *o); });
   cmd->add_option("DIR", o->dir, "directory of the volume; made if there is none");
   cmd->add_option("--meta", o->meta, "the same, in another way");
   cmd->add_option("--data", o->data, "devdax device (/dev/daxX.Y) that the files' data lie on; DIR then has the metadata");
   cmd->add_option("--size", o->size, "size of the region, 16M or more: bytes, or with K, M, G or T; of a device: all of it");
+  cmd->add_option("--unit", o->unit, "what is allocated, mapped and freed at once: 4K, or 2M, of which the size is a multiple then; of a device: "
+                                     "what its mappings are aligned to, else 4K");
   cmd->add_flag("--sparse", o->sparse,
                 "don't reserve the region's memory now; with DAX, where it always is: don't write to it now");
   cmd->add_flag("--force", o->force, "replace the volume that is there, with all its files");

@@ -129,7 +129,10 @@ void Invalidation::returned(bool partial_edges, uint64_t limit) {
   for (uint64_t p = first_ / kPage; p * kPage < end; ++p) {
     uint64_t at = p * kPage;
     if (busy_count_ != 0 && busy(at, at + kPage)) continue;
-    if (first_ <= at && at + kPage <= end) {
+    // Of a mapping of units the edges are units: what is behind the end of the file in its last one is nobody's content either.
+    const uint64_t unit = std::max(1u, cb_->config.map_pages) * kPage, head = at / unit * unit;
+    const bool edge = first_ > head || (end < head + unit && end < cb_->config.file_pages * kPage);
+    if (!edge || (partial_edges && first_ <= at && at + kPage <= end)) {
       raise(pages[p].floor, gen_);
       continue;
     }

@@ -62,6 +62,7 @@ ManagerProcess::ManagerProcess(const Options& o) : options_(o) {
   log_ = directory_ + "/manager.log";
   try {
     std::vector<std::string> args = {"mkfs", volume_, "--size", std::to_string(o.volume_bytes >> 20) + "M", "--sparse"};
+    if (!o.unit.empty()) args.insert(args.end(), {"--unit", o.unit});
     if (!o.device.empty()) args.insert(args.end(), {"--data", o.device, "--force"});
     pid_t mkfs = spawn(args, -1);
     if (wait_bounded(mkfs, kFormatBound) != 0) pmfs::fail(EIO, "pmfs mkfs failed:\n{}", log_tail());

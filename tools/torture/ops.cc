@@ -219,7 +219,9 @@ void Worker::remap(unsigned f, Open& o) {
     api(f, &o, OpKind::kRemap, o.alias_page * kPage, o.alias->bytes, 0, [&] { o.alias.reset(); });
     return;
   }
-  uint64_t page = below(cb_->config.file_pages), pages = 1 + below(cb_->config.file_pages - page);
+  uint64_t page = below(cb_->config.file_pages);
+  page -= page % cb_->config.map_pages;
+  uint64_t pages = 1 + below(cb_->config.file_pages - page);
   api(f, &o, OpKind::kRemap, page * kPage, pages * kPage, 0, [&] { o.alias = o.file->map(page * kPage, pages * kPage); });
   o.alias_page = page;
   if (o.alias) publish_map(2 * f + 1, o.alias.get(), page, o.id);

@@ -74,6 +74,7 @@ int parse_options(int argc, char** argv, Options* o) {
       ->transform(CLI::AsSizeValue(false))->check(CLI::Range(16 * kPage, kMaxFilePages * kPage))->capture_default_str();
   app.add_option("--volume-size", o->volume_bytes, "bytes of our own volume (M, G)")
       ->transform(CLI::AsSizeValue(false))->check(CLI::Range(uint64_t{32} << 20, uint64_t{1} << 40))->capture_default_str();
+  app.add_option("--unit", o->unit, "of our own volume: 4K or 2M (pmfs mkfs --unit)")->excludes("--volume")->excludes("--target");
   app.add_option("--mix", mix, "weights: " + default_mix(*o));
   app.add_option("--kill", kill, "whom to kill with SIGKILL: client (the default), manager, or both; our own manager only")
       ->delimiter(',')->check(CLI::IsMember({"client", "manager"}))->excludes("--volume")->excludes("--target");

@@ -25,6 +25,7 @@ struct Options {
   unsigned clients = 8, files = 4;
   uint64_t file_bytes = 8 << 20;
   uint64_t volume_bytes = 512 << 20;
+  std::string unit;  // of our own volume; empty: as mkfs chooses
   // By MixOp. Fault-heavy: a touch is a burst of accesses, most of them to pages that were just taken away.
   std::array<uint32_t, kMixOps> mix = {8000, 600, 80, 60, 60, 60, 10, 6, 6, 20, 6, 60};
   double kills = 1, stops = 4;  // per second

@@ -223,6 +223,11 @@ std::string mapped_as(const void* va) {
 
 }  // namespace
 
+uint64_t Worker::touchable_pages(uint64_t size) const {
+  const uint64_t unit = cb_->config.map_pages;
+  return ((size + kPage - 1) / kPage + unit - 1) / unit * unit;
+}
+
 void Worker::check_bus(unsigned f, Open& o, const SizeView& before, uint64_t page, bool bus, bool store) {
   if (bus) me_->sigbus.fetch_add(1, std::memory_order_relaxed);
   const Area& a = cb_->areas[area_of(f, o)];
@@ -243,7 +248,7 @@ void Worker::check_bus(unsigned f, Open& o, const SizeView& before, uint64_t pag
   if (bus && page < pages) {
     violation("sigbus", fmt::format("a {} inside the file got SIGBUS: the size is {} bytes and nobody changes it; {}", what,
                                     before.size, mapped_as(o.map->data + page * kPage)), f, o, page, o.map->data + page * kPage);
-  } else if (!bus && page >= pages) {
+  } else if (!bus && page >= touchable_pages(before.size)) {
     violation("beyond-eof", fmt::format("a {} beyond the end of file succeeded: the size is {} bytes and nobody changes "
                                         "it", what, before.size), f, o, page, o.map->data + page * kPage);
   }

@@ -44,6 +44,7 @@ class Worker {
   std::vector<Expectation> expect_pages(const Open& o, uint64_t page, uint64_t count);
   uint64_t stamp_pages(const Open& o, uint64_t page, uint64_t count);  // fills buffer_; its size
   void set_in_flight(unsigned area, uint64_t first, uint64_t end);
+  uint64_t touchable_pages(uint64_t size) const;  // of a file of so many bytes: in front of those that are SIGBUS for sure
   void check_bus(unsigned f, Open& o, const SizeView& before, uint64_t page, bool bus, bool store);
 
   // --- calls
