@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <optional>
+
 #include "pmfs/base/error.h"
 #include "pmfs/base/pause.h"
 #include "pmfs/base/sys.h"
@@ -59,7 +61,14 @@ void FaultHandler::fault(Client& client, Mapping& m, Pgoff p, uint64_t address, 
   const uint64_t times_freed = volume_.times_freed();
   for (;;) {
     beyond_eof = no_page = false;
-    BlockRun run = BlockRun::grab(volume_, inode, p, std::min(window.install, m.pages.end - p), Wait::kBlock);
+    std::optional<BlockRun> grabbed;
+    try {
+      grabbed.emplace(BlockRun::grab(volume_, inode, p, std::min(window.install, m.pages.end - p), Wait::kBlock));
+    } catch (const Error&) {
+      no_page = true;  // EIO, EUCLEAN: the file's extent map is damaged
+      break;
+    }
+    BlockRun& run = *grabbed;
     PMFS_PAUSE_POINT("fault:entry_locked");
     try {
       if (run.kind() == BlockKind::kBeyondEof) {
