@@ -38,6 +38,9 @@ struct Pair : Asked {
     if (!ahead) return;
     a->ok("map f m 0 " + text(kBytes));
     CHECK(a->cmd("load m " + text(kBytes - kBlockSize)) == "17");
+    exclusion::LockedEntry e = m.inode("/f")->entries.lock(pgoff_of(kBytes) - kHugeBlocks, kHugeOrder, Wait::kBlock);  // its pager has left it
+    REQUIRE(e);
+    m.inode("/f")->entries.unlock(e, e.value);
   }
   size_t units_of_f() { return m.volume().store().getattr(m.inode("/f")->ino).blocks / kHugeBlocks; }
   bool ended_or_waits(ClientProcess& c, const std::string& id) {

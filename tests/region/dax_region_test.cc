@@ -171,23 +171,26 @@ TEST_CASE("devdax: the device knows whose it is") {
   const RegionSource s = look_at_source(device);
   REQUIRE(s.kind == RegionKind::kDevdax);
   const uint64_t whole = s.device_bytes / kBlockSize;
+  const Unit unit(s.align_bytes / kBlockSize);
+  const uint64_t most = unit.down(whole - 1);
   test::TempDir d;
   const fs::path data = d / "data";
   CHECK(error_of([&] { create_region(data, {RegionKind::kDevdax, whole, true, true, device, {}}); }) == ENOSPC);
-  create_region(data, {RegionKind::kDevdax, whole - 1, true, true, device, {}});
+  create_region(data, {RegionKind::kDevdax, most, true, true, device, {}});
   label_region(data, RegionKind::kDevdax, uuid(1));
   {
-    auto r = open_region(data, RegionKind::kDevdax, whole - 1, {false, true, 0, false, uuid(1)});
+    auto r = open_region(data, RegionKind::kDevdax, most, {false, true, 0, false, uuid(1), unit});
     CHECK(r->granularity() == "cache line");
     CHECK(error_of([&] { r->grow(whole, true); }) == EFBIG);
-    CHECK(error_of([&] { open_region(data, RegionKind::kDevdax, whole - 1, {false, false, 0, false, uuid(1)}); }) == EBUSY);
+    CHECK(error_of([&] { open_region(data, RegionKind::kDevdax, most, {false, false, 0, false, uuid(1), unit}); }) == EBUSY);
     zeros_and_canaries(*r);
   }
-  CHECK(error_of([&] { open_region(data, RegionKind::kDevdax, whole - 1, {false, false, 0, false, uuid(2)}); }) == EUCLEAN);
+  CHECK(error_of([&] { open_region(data, RegionKind::kDevdax, most, {false, false, 0, false, uuid(2), unit}); }) == EUCLEAN);
+  if (!unit.single()) CHECK(error_of([&] { open_region(data, RegionKind::kDevdax, most, {false, false, 0, false, uuid(1)}); }) == EUCLEAN);
   CHECK(error_of([&] { create_region(d / "other", {RegionKind::kDevdax, kBlocks, true, false, device, {}}); }) == EEXIST);
   RawRegion raw(data, true);
   CHECK(raw.kind() == RegionKind::kDevdax);
-  CHECK(raw.blocks() == whole - 1);
+  CHECK(raw.blocks() == most);
   REQUIRE(raw.uuid());
   CHECK(*raw.uuid() == uuid(1));
   CHECK(error_of([&] { raw.extend(whole); }) == EFBIG);
