@@ -69,7 +69,7 @@ class Session {
   int uffd() const { return c_.uffd.get(); }
   // What addresses, offsets and lengths of mappings are multiples of, in bytes: where VMAs of the region are direct the kernel may
   // map a unit by one entry, and such a VMA can't be cut inside of it.
-  size_t map_align() const { return c_.hello.acked != 0 ? c_.hello.block_size : kBlockSize; }
+  size_t map_align() const { return c_.hello.acked != 0 || c_.hello.region_kind == proto::kRegionHugetlb ? c_.hello.block_size : kBlockSize; }
   // Of the reply to kOpen; returns the file's handle, which is another one if the manager has died since.
   uint32_t note_open(proto::Reply reply, int flags);
   void note_close(uint32_t handle);

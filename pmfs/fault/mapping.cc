@@ -84,7 +84,12 @@ void Mapping::put_back(std::shared_ptr<const void> keep) {
 }
 
 Mapping::Outcome Mapping::install(const BlockRun& run, Pgoff p, bool protect, bool upgrade, Region& region) {
-  const FileExtent e = run.visible(p);
+  // Where VMAs are made of units so are PTEs, the end of the file or not.
+  const Pgoff first = vma_unit.down(p);
+  const FileExtent& all = run.extent();
+  const FileExtent e = vma_unit.single() ? run.visible(p) : FileExtent{first, all.pfn_at(first), all.end() - first, all.unwritten};
+  p = first;
+  const uint64_t step = vma_unit.blocks();
   const Pgoff limit = std::min(e.end(), pages.end);
   Outcome out;
   const auto ends = [&out](Installed r) {
@@ -112,10 +117,10 @@ Mapping::Outcome Mapping::install(const BlockRun& run, Pgoff p, bool protect, bo
         if (err == EEXIST) {  // a PTE is there: install behind it, in longer and longer steps
           if (at == p) {
             present = true;
-            ++at;
+            at += step;
           } else {
-            if (at == p + 1) out.neighbour = true;
-            at += skip;
+            if (at == p + step) out.neighbour = true;
+            at += skip * step;
             skip *= 2;
           }
         } else if (err == EFAULT && !populated) {  // the block has no page (the tmpfs was emptied under us)
@@ -174,8 +179,8 @@ bool Mapping::write_protect(PageRange r) {
     if (s.kind != VmaKind::kSentinel || s.pending) {
       int err = uffd_->protect(va_of(p), (end - p) * kBlockSize);
       if (err == ENOENT) {  // old and new VMAs side by side: page by page
-        for (err = 0; p < end && err == 0; ++p) {
-          err = uffd_->protect(va_of(p), kBlockSize);
+        for (err = 0; p < end && err == 0; p += vma_unit.blocks()) {
+          err = uffd_->protect(va_of(p), vma_unit.bytes());
           if (err == ENOENT) err = 0;
         }
       }

@@ -15,6 +15,8 @@ inline constexpr uint64_t kUffdFeatures = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEAT
                                           UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
                                           UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_THREAD_ID;
 
+inline constexpr uint64_t kUffdHugetlb = UFFD_FEATURE_MISSING_HUGETLBFS | UFFD_FEATURE_MINOR_HUGETLBFS;  // for regions there
+
 class Uffd {
  public:
   // Takes the fd over. Throws Error(EINVAL) if it is no userfaultfd.

@@ -66,6 +66,7 @@ Formatted format_volume(const std::filesystem::path& dir, const FormatOptions& o
   uint64_t blocks = o.blocks;
   if (!o.device.empty()) {
     source = look_at_source(o.device);
+    if (blocks == 0 && source.device_bytes == 0) fail(EINVAL, "volume {}: how large? only a device has a size of its own", dir.string());
     if (blocks == 0) blocks = pick_unit(o, source).down(source.device_bytes / kBlockSize - 1);  // the last is the label's
   }
   if (blocks < kMinBlocks)
@@ -98,6 +99,7 @@ Formatted format_volume(const std::filesystem::path& dir, const FormatOptions& o
     create_region(data, {source.kind, blocks, !o.sparse, o.force, o.device, o.progress});
     label_region(data, source.kind, meta::Store::format(meta, {blocks, static_cast<uint32_t>(source.kind), o.sparse, unit}));
   } catch (...) {
+    if (source.kind == RegionKind::kHugetlb && std::filesystem::is_symlink(data)) std::filesystem::remove(o.device, ec);  // made just now
     std::filesystem::remove(data, ec);
     std::filesystem::remove(meta, ec);
     std::filesystem::remove(dir / kLockName, ec);
@@ -138,7 +140,7 @@ MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptio
   recover();
   keep_bad_blocks();
   // Persistent memory wears: there nothing is zeroed ahead of its use.
-  refill_ = std::make_unique<Refill>(*region_, *store_, region_->kind() == RegionKind::kShmem && !sb.geometry.sparse && !o.canary);
+  refill_ = std::make_unique<Refill>(*region_, *store_, (region_->kind() == RegionKind::kShmem || region_->kind() == RegionKind::kHugetlb) && !sb.geometry.sparse && !o.canary);
 }
 
 // Those that are free are reserved for as long as we serve; those of files stay where they are, and reading them fails.

@@ -32,6 +32,7 @@ enum class Control : uint16_t {
   kHandOver = 11,      // c->m  header only, instead of a hello; root or the manager's user. m->c kOk: it drains and ends
 };
 inline constexpr size_t kWelcomeFds = 6;
+inline constexpr uint32_t kRegionHugetlb = 4;  // of HelloReply::region_kind
 
 struct ControlHeader {
   uint32_t magic;
@@ -57,7 +58,7 @@ struct HelloReply {
   uint64_t region_blocks;
   uint64_t client_id;
   uint32_t region_kind;
-  uint32_t block_size;     // bytes of a unit: what is allocated and freed as a whole (st_blksize). Where acked is 1, addresses, offsets
+  uint32_t block_size;     // bytes of a unit: what is allocated and freed as a whole (st_blksize). Where acked is 1, or region_kind kRegionHugetlb, addresses, offsets
                            // and lengths of kMap and kSplit are multiples of it, else of 4096
   uint32_t slots;          // request slots in the ring
   uint32_t agent_slots;    // command slots

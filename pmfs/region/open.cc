@@ -51,6 +51,22 @@ void create_devdax(const fs::path& link, const fs::path& device, uint64_t blocks
   fs::create_symlink(fs::absolute(device), link);
 }
 
+// Huge pages are taken from the machine's pool now, or (sparse) when blocks are used: never SIGBUS, but ENOSPC.
+void create_hugetlb(const fs::path& link, const fs::path& file, uint64_t blocks, bool reserve, bool force) {
+  std::error_code ec;
+  if (force) fs::remove(file, ec);
+  UniqueFd fd(::open(file.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!fd) fail(errno, "region {}: can't create: {}{}", file.string(), std::strerror(errno), errno == EEXIST ? "; --force replaces it" : "");
+  const auto bytes = static_cast<off_t>(blocks << kBlockShift);
+  if (::ftruncate(fd.get(), bytes) != 0 || (reserve && ::fallocate(fd.get(), 0, 0, bytes) != 0)) {
+    const int err = errno;
+    ::unlink(file.c_str());
+    fail(err, "region {}: {} huge pages of 2 MiB can't be had: {}; raise /proc/sys/vm/nr_hugepages, or choose a smaller --size", file.string(),
+         blocks / kHugeBlocks, std::strerror(err));
+  }
+  fs::create_symlink(fs::absolute(file), link);
+}
+
 [[noreturn]] void unreadable(Pfn from, uint64_t bytes) {
   fail(EIO, "region: blocks {}+{} can't be read: the memory has an uncorrectable error there", from.v, blocks_for(bytes));
 }
@@ -74,7 +90,7 @@ void create_region(const fs::path& path, const RegionPlan& plan) {
     case RegionKind::kShmem: return create_shmem_region(path, plan.blocks, plan.reserve);
     case RegionKind::kFsdax: return create_fsdax(path, plan.blocks, plan.reserve, plan.progress);
     case RegionKind::kDevdax: return create_devdax(path, plan.device, plan.blocks, plan.force);
-    case RegionKind::kHugetlb: break;
+    case RegionKind::kHugetlb: return create_hugetlb(path, plan.device, plan.blocks, plan.reserve, plan.force);
   }
   fail(ENOTSUP, "region {}: regions of kind {} can't be made", path.string(), region_kind_name(plan.kind));
 }
@@ -109,7 +125,7 @@ std::unique_ptr<Region> open_region(const fs::path& path, RegionKind kind, uint6
         fail(EUCLEAN, "region {}: the device has {} blocks, the superblock says {}", path.string(), at, blocks);
       return std::make_unique<DaxRegion>(kind, std::move(fd), path, blocks, o);
     }
-    case RegionKind::kHugetlb: break;
+    case RegionKind::kHugetlb: return open_hugetlb_region(path, blocks, o);
   }
   fail(ENOTSUP, "region {}: is of a kind ({}) that this pmfs does not know", path.string(), static_cast<uint32_t>(kind));
 }

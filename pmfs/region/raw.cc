@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "pmfs/base/error.h"
+#include "pmfs/base/survive.h"
 #include "pmfs/region/pmem2.h"
 #include "pmfs/region/source.h"
 
@@ -24,7 +25,9 @@ RawRegion::RawRegion(const std::filesystem::path& path, bool writable)
   if (!fd_ || ::fstat(fd_.get(), &st) != 0 || ::fstatfs(fd_.get(), &fs) != 0)
     fail(errno, "{}: the region can't be opened: {}", path_, std::strerror(errno));
   if (S_ISREG(st.st_mode)) {
-    kind_ = fs.f_type == TMPFS_MAGIC ? RegionKind::kShmem : RegionKind::kFsdax;
+    const bool huge = static_cast<unsigned long>(fs.f_type) == HUGETLBFS_MAGIC;
+    kind_ = fs.f_type == TMPFS_MAGIC ? RegionKind::kShmem : huge ? RegionKind::kHugetlb : RegionKind::kFsdax;
+    if (huge) align_bytes_ = static_cast<uint64_t>(fs.f_bsize);
     blocks_ = static_cast<uint64_t>(st.st_size) / kBlockSize;
     return;
   }
@@ -60,6 +63,15 @@ void RawRegion::copy(Extent from, Pfn to) {
     pmem2.memcpy_nodrain(base + to.bytes(), base + from.first.bytes(), from.count << kBlockShift);
     pmem2.drain();
     ::munmap(p, blocks_ << kBlockShift);
+    return;
+  }
+  if (kind_ == RegionKind::kHugetlb) {  // no write(2)
+    void* p = ::mmap(nullptr, blocks_ << kBlockShift, PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
+    if (p == MAP_FAILED) fail(EIO, "{}: can't be mapped: {}", path_, std::strerror(errno));
+    auto* base = static_cast<std::byte*>(p);
+    const bool copied = survive_sigbus([&] { std::memcpy(base + to.bytes(), base + from.first.bytes(), from.count << kBlockShift); });
+    ::munmap(p, blocks_ << kBlockShift);
+    if (!copied) fail(ENOSPC, "{}: no huge page is free; raise /proc/sys/vm/nr_hugepages", path_);
     return;
   }
   std::array<std::byte, kBlockSize> block;

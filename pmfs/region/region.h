@@ -99,7 +99,7 @@ struct RegionPlan {
   uint64_t blocks = 0;
   bool reserve = true;            // shmem: allocate all pages now; fsdax: write to them now (they are allocated anyway)
   bool force = false;             // devdax: take it from another volume
-  std::filesystem::path device;   // devdax
+  std::filesystem::path device;   // devdax, or the file on hugetlbfs, which is made
   RegionProgress progress;        // or none
 };
 // Creates PATH: a file, or a link to the device. Throws Error (EEXIST, ENOSPC, ENOTSUP, EBUSY); nothing is left then.
@@ -111,6 +111,8 @@ std::unique_ptr<Region> open_region(const std::filesystem::path& path, RegionKin
 
 // The same of a file on tmpfs. `reserve`: allocate all its pages now (ENOSPC if they don't fit).
 void create_shmem_region(const std::filesystem::path& path, uint64_t blocks, bool reserve);
+// A file on hugetlbfs; `path` may be a link to it.
+std::unique_ptr<Region> open_hugetlb_region(const std::filesystem::path& path, uint64_t blocks, const RegionOptions& o);
 std::unique_ptr<Region> open_shmem_region(const std::filesystem::path& path, uint64_t blocks, const RegionOptions& o);
 
 }  // namespace pmfs

@@ -64,14 +64,27 @@ std::unique_ptr<Region> open_shmem_region(const std::filesystem::path& path, uin
     fail(errno, "region {}: can't stat: {}", path.string(), std::strerror(errno));
   if (fs.f_type != TMPFS_MAGIC) fail(EUCLEAN, "region {}: is not on tmpfs any more, where the volume was made", path.string());
   bool may_be_huge = static_cast<uint64_t>(st.st_blksize) > kBlockSize;  // shmem_getattr() says so
-  return std::make_unique<ShmemRegion>(std::move(fd), path, blocks, may_be_huge, o);
+  return std::make_unique<ShmemRegion>(RegionKind::kShmem, std::move(fd), path, blocks, may_be_huge, o);
 }
 
-ShmemRegion::ShmemRegion(UniqueFd fd, const std::filesystem::path& path, uint64_t blocks, bool may_be_huge,
+std::unique_ptr<Region> open_hugetlb_region(const std::filesystem::path& path, uint64_t blocks, const RegionOptions& o) {
+  std::error_code ec;
+  const std::filesystem::path file = std::filesystem::canonical(path, ec);  // the volume has a link to it
+  if (ec) fail(ec.value(), "region {}: its file on hugetlbfs is gone: {}; a volume there does not outlive the mount", path.string(), ec.message());
+  UniqueFd fd = open_region_file(file, blocks, o);
+  struct statfs fs;
+  if (::fstatfs(fd.get(), &fs) != 0) fail(errno, "region {}: can't stat: {}", file.string(), std::strerror(errno));
+  if (static_cast<unsigned long>(fs.f_type) != HUGETLBFS_MAGIC || static_cast<uint64_t>(fs.f_bsize) != o.unit.bytes())
+    fail(EUCLEAN, "region {}: is not on hugetlbfs with pages of {} bytes any more, where the volume was made", file.string(), o.unit.bytes());
+  return std::make_unique<ShmemRegion>(RegionKind::kHugetlb, std::move(fd), file, blocks, false, o);
+}
+
+ShmemRegion::ShmemRegion(RegionKind kind, UniqueFd fd, const std::filesystem::path& path, uint64_t blocks, bool may_be_huge,
                          const RegionOptions& o)
-    : fd_(std::move(fd)), path_(path.string()), blocks_(blocks), room_(room_for(blocks)), may_be_huge_(may_be_huge), options_(o),
+    // A mapping makes a file on hugetlbfs as long as it is itself: there is no room to grow into.
+    : kind_(kind), fd_(std::move(fd)), path_(path.string()), blocks_(blocks), room_(kind == RegionKind::kHugetlb ? blocks : room_for(blocks)), may_be_huge_(may_be_huge), options_(o),
       // libpmem2 would ask for msync on tmpfs; the region is volatile anyway, so cache lines are the unit.
-      pmem2_(fd_.get(), path_, kBlockSize, Pmem2::Need::kForced) {
+      pmem2_(fd_.get(), path_, kind == RegionKind::kHugetlb ? o.unit.bytes() : kBlockSize, Pmem2::Need::kForced) {
   // Mapped beyond the file's end, which nobody touches; when the file grows the pages are there. libpmem2 has no such
   // mapping, and its reservations leave 1 GiB of addresses behind (1.12); its functions go by the CPU and the granularity.
   void* p = ::mmap(nullptr, room_ << kBlockShift, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd_.get(), 0);
@@ -94,6 +107,8 @@ ShmemRegion::~ShmemRegion() {
 
 void ShmemRegion::grow(uint64_t blocks, bool reserve) {
   const uint64_t old = blocks_.load();
+  if (hugetlb())
+    fail(EFBIG, "region {}: on hugetlbfs a region can't grow; make a larger volume and copy the files", path_);
   if (blocks > room_)
     fail(EFBIG, "region {}: can't grow to {} MiB while it is in use, {} MiB is the most; stop the manager and grow it then",
          path_, blocks >> 8, room_ >> 8);
@@ -132,22 +147,34 @@ void ShmemRegion::populate(Extent e) {
     int err = sys().populate_write(address(e.first + done), n << kBlockShift);
     if (err == EINTR || err == EAGAIN) continue;
     // The kernel says EFAULT for what would have been a SIGBUS: the tmpfs has no page left.
-    if (err == EFAULT || err == ENOMEM)
-      fail(ENOSPC, "region {}: the tmpfs under it is full; free space there", path_);
+    if (err == EFAULT || err == ENOMEM) full();
     if (err != 0) fail(err, "region {}: populate of blocks {}+{}: {}", path_, e.first.v, e.count, std::strerror(err));
     done += n;
   }
 }
 
+void ShmemRegion::full() const {
+  if (hugetlb()) fail(ENOSPC, "region {}: no huge page is free; raise /proc/sys/vm/nr_hugepages (2 MiB each)", path_);
+  fail(ENOSPC, "region {}: the tmpfs under it is full; free space there", path_);
+}
+
 // Through the file, not the mapping: a block that the manager never touched has no PTE of its own, and the zap is
 // half as long without it.
 void ShmemRegion::fill(Extent e, const FillPage& page) {
+  if (hugetlb()) {  // no write(2): the kernel zeroes what it allocates; anything else is stored
+    int err;
+    do err = sys().allocate(fd_.get(), e.first.bytes(), e.count << kBlockShift);
+    while (err == EINTR);
+    if (err != 0) full();
+    for (uint64_t done = 0; page[0] != 0 && done < e.count; done += kFillBlocks)
+      memcpy_nodrain(address(e.first + done), page.data(), std::min(e.count - done, kFillBlocks) << kBlockShift);
+    return drain();
+  }
   if (may_be_huge_) populate(e);  // page by page, as the mapping asks; the writes then find them
   for (uint64_t done = 0; done < e.count;) {
     uint64_t n = std::min(e.count - done, kFillBlocks);
     int err = sys().write_at(fd_.get(), page.data(), n << kBlockShift, (e.first + done).bytes());
-    if (err == ENOSPC || err == ENOMEM)
-      fail(ENOSPC, "region {}: the tmpfs under it is full; free space there", path_);
+    if (err == ENOSPC || err == ENOMEM) full();
     if (err != 0) fail(err, "region {}: write of blocks {}+{}: {}", path_, e.first.v, e.count, std::strerror(err));
     done += n;
   }

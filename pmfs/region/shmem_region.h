@@ -15,12 +15,13 @@ namespace pmfs {
 class ShmemRegion final : public Region {
  public:
   // `may_be_huge`: the tmpfs gives huge folios to writes.
-  ShmemRegion(UniqueFd fd, const std::filesystem::path& path, uint64_t blocks, bool may_be_huge, const RegionOptions& o);
+  // `kind`: kShmem, or kHugetlb for a file on hugetlbfs, whose pages are units.
+  ShmemRegion(RegionKind kind, UniqueFd fd, const std::filesystem::path& path, uint64_t blocks, bool may_be_huge, const RegionOptions& o);
   ~ShmemRegion() override;
   ShmemRegion(const ShmemRegion&) = delete;
   ShmemRegion& operator=(const ShmemRegion&) = delete;
 
-  RegionKind kind() const override { return RegionKind::kShmem; }
+  RegionKind kind() const override { return kind_; }
   bool gated() const override { return !options_.acked; }
   uint64_t blocks() const override { return blocks_.load(std::memory_order_acquire); }
   uint64_t room() const override { return room_; }
@@ -51,9 +52,12 @@ class ShmemRegion final : public Region {
   State state(Pfn p) const;
   void set_state(Extent e, State s);
   void punch(Extent e);
+  bool hugetlb() const { return kind_ == RegionKind::kHugetlb; }
+  [[noreturn]] void full() const;
   void fill(Extent e, const FillPage& page);
   void check_canary(Pfn p);
 
+  const RegionKind kind_;
   UniqueFd fd_;
   const std::string path_;
   std::atomic<uint64_t> blocks_;

@@ -179,9 +179,30 @@ bool grants_map_sync(const fs::path& dir, int* why) {
 
 }  // namespace
 
+namespace {
+
+// Of a file that is there, or is to be made there.
+RegionSource hugetlb(const fs::path& path, uint64_t page_bytes) {
+  if (page_bytes != Unit(kHugeBlocks).bytes())
+    fail(ENOTSUP, "{}: is on hugetlbfs with pages of {} bytes; a region needs pages of 2 MiB: mount -t hugetlbfs -o pagesize=2M none DIR",
+         path.string(), page_bytes);
+  RegionSource s;
+  s.kind = RegionKind::kHugetlb;
+  s.file_system = "hugetlbfs";
+  s.align_bytes = page_bytes;
+  return s;
+}
+
+bool on_hugetlbfs(const struct statfs& fs) { return static_cast<unsigned long>(fs.f_type) == HUGETLBFS_MAGIC; }
+
+}  // namespace
+
 RegionSource look_at_source(const fs::path& path) {
   struct stat st;
   struct statfs sfs;
+  const bool there = ::stat(path.c_str(), &st) == 0;
+  if ((!there || S_ISREG(st.st_mode)) && ::statfs(fs::absolute(path).parent_path().c_str(), &sfs) == 0 && on_hugetlbfs(sfs))
+    return hugetlb(path, static_cast<uint64_t>(sfs.f_bsize));
   if (::stat(path.c_str(), &st) != 0 || ::statfs(path.c_str(), &sfs) != 0)
     fail(errno, "{}: can't be looked at: {}", path.string(), std::strerror(errno));
   if (!S_ISDIR(st.st_mode)) return device(path, st);
@@ -190,9 +211,9 @@ RegionSource look_at_source(const fs::path& path) {
     s.file_system = "tmpfs";
     return s;
   }
-  if (static_cast<unsigned long>(sfs.f_type) == HUGETLBFS_MAGIC)
-    fail(ENOTSUP, "{}: is on hugetlbfs, whose pages are larger than a region's blocks of {} bytes; make the volume on tmpfs",
-         path.string(), kBlockSize);
+  if (on_hugetlbfs(sfs))
+    fail(ENOTSUP, "{}: is on hugetlbfs, where a volume's metadata can't be; only its data can: pmfs mkfs --data {} --meta DIR, DIR being elsewhere",
+         path.string(), (path / "FILE").string());
   s.file_system = sfs.f_type == EXT4_SUPER_MAGIC ? "ext4" : sfs.f_type == kXfsMagic ? "xfs" : fmt::format("{:#x}", sfs.f_type);
   int why = 0;
   if (!grants_map_sync(path, &why)) {

@@ -98,7 +98,7 @@ void Session::welcome(ControlMessage& m, bool reattach, int uffd_device, int reg
   r.agent_slots = kAgentSlots;
   r.bounce_bytes = kBounceBytes;
   r.ring_bytes = RingLayout::kBytes;
-  r.uffd_features = fault::kUffdFeatures;
+  r.uffd_features = fault::kUffdFeatures | (volume_.region().kind() == RegionKind::kHugetlb ? fault::kUffdHugetlb : 0);
   r.uffd_is_device = 1;
   r.epoch = epoch_;
   r.acked = direct() ? 1 : 0;

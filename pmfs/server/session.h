@@ -69,8 +69,8 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
   fault::Client& client() { return client_; }
   const fault::Client& client() const { return client_; }
   bool direct() const override { return read_only || !volume_.gated(); }
-  // The kernel may map a direct VMA by entries of a unit, and splits none of those.
-  Unit vma_unit() const override { return direct() ? volume_.unit() : Unit(); }
+  // The kernel may map a direct VMA by entries of a unit, and splits none of those; nor VMAs of huge pages.
+  Unit vma_unit() const override { return direct() || volume_.region().kind() == RegionKind::kHugetlb ? volume_.unit() : Unit(); }
   bool ready() const { return ready_.load(std::memory_order_acquire); }
   bool ended() const { return ended_.load(std::memory_order_acquire); }
 

@@ -42,6 +42,10 @@ Found look(const std::string& dir, const Formatted& made) {
   const std::filesystem::path data = std::filesystem::path(dir) / "data";
   const UniqueFd fd(::open(data.c_str(), O_RDWR | O_CLOEXEC));
   if (!fd) fail(errno, "{}: can't be opened: {}", data.string(), std::strerror(errno));
+  if (source.kind == RegionKind::kHugetlb) {
+    f.granularity = "cache line (forced: huge pages keep nothing over a power cut)";
+    return f;
+  }
   if (source.kind == RegionKind::kShmem) {
     f.granularity = "cache line (forced: tmpfs keeps nothing over a power cut)";
     return f;
@@ -55,6 +59,7 @@ Found look(const std::string& dir, const Formatted& made) {
 
 std::string_view dax_text(const RegionSource& s) {
   if (s.kind == RegionKind::kShmem) return "no (tmpfs)";
+  if (s.kind == RegionKind::kHugetlb) return "no (hugetlbfs)";
   return s.emulated() ? "yes, emulated by the kernel (memmap=): DRAM, which keeps nothing over a power cut" : "yes";
 }
 
@@ -70,7 +75,7 @@ void print(const Options& o, const Found& f, const Formatted& made) {
   fmt::print("alignment    {} bytes", s.align_bytes);
   if (f.huge >= 0) fmt::print(", 2 MiB pages can map {} of it", percent(f.huge));
   fmt::print("\nnuma node    {}\n", s.numa_node < 0 ? "not known" : std::to_string(s.numa_node));
-  if (s.kind == RegionKind::kShmem) return;
+  if (s.kind == RegionKind::kShmem || s.kind == RegionKind::kHugetlb) return;
   uint64_t bad = 0;
   for (const Extent& e : f.bad) bad += e.count;
   if (!f.bad_unknown.empty()) fmt::print("bad blocks   not known: {}\n", f.bad_unknown);
@@ -85,7 +90,7 @@ void print_as_json(const Options& o, const Found& f, const Formatted& made) {
   for (const Extent& e : f.bad) bad.push_back({{"block", e.first.v}, {"count", e.count}});
   nlohmann::ordered_json j = {{"volume", o.dir}, {"blocks", blocks}, {"block_size", kBlockSize}, {"unit_bytes", made.unit.bytes()}, {"bytes", blocks * kBlockSize},
                               {"sparse", o.sparse}, {"region_kind", region_kind_name(s.kind)}, {"file_system", s.file_system},
-                              {"device", o.data}, {"dax", s.kind != RegionKind::kShmem}, {"emulated", s.emulated()},
+                              {"device", o.data}, {"dax", s.kind != RegionKind::kShmem && s.kind != RegionKind::kHugetlb}, {"emulated", s.emulated()},
                               {"provider", s.provider}, {"granularity", f.granularity}, {"align_bytes", s.align_bytes},
                               {"huge_share", nullptr}, {"numa_node", nullptr}, {"bad_blocks", bad}};
   if (f.huge >= 0) j["huge_share"] = f.huge;
@@ -149,13 +154,14 @@ void add_mkfs(CLI::App& app, Context& c) {
                               "  pmfs mkfs /dev/shm/vol --size 1G\n"
                               "  pmfs mkfs /mnt/pmem0/vol --size 100G           on DAX memory; see docs/pmem.md\n"
                               "  pmfs mkfs --data /dev/dax0.0 --meta /mnt/pmem0/vol     all of that device\n"
+                              "  pmfs mkfs --data /mnt/huge/vol --meta /var/lib/vol --size 1G   huge pages, on hugetlbfs\n"
                               "  pmfs mkfs /dev/shm/vol --size 16G --sparse     take memory as it is used\n"
                               "  pmfs mkfs /dev/shm/vol --size 16G --unit 2M    large files only: each takes 2 MiB at least\n"
                               "  pmfs mkfs /dev/shm/vol --size 1G --force       destroy the volume that is there\n",
                               [&c, o] { mkfs(c, *o); });
   cmd->add_option("DIR", o->dir, "directory of the volume; made if there is none");
   cmd->add_option("--meta", o->meta, "the same, in another way");
-  cmd->add_option("--data", o->data, "devdax device (/dev/daxX.Y) that the files' data lie on; DIR then has the metadata");
+  cmd->add_option("--data", o->data, "devdax device (/dev/daxX.Y), or a file on hugetlbfs (which is made), that the files' data lie on; DIR then has the metadata");
   cmd->add_option("--size", o->size, "size of the region, 16M or more: bytes, or with K, M, G or T; of a device: all of it");
   cmd->add_option("--unit", o->unit, "what is allocated, mapped and freed at once: 4K, or 2M, of which the size is a multiple then; of a device: "
                                      "what its mappings are aligned to, else 4K");
