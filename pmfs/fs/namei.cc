@@ -11,7 +11,7 @@ namespace pmfs {
 
 namespace {
 
-constexpr int kMaxAttempts = 100;  // of something that others keep changing
+constexpr int kMaxAttempts = 10'000;  // of something that others keep changing, in microseconds each time
 
 using meta::Credentials;
 

@@ -161,12 +161,13 @@ void ShmemRegion::full() const {
 // Through the file, not the mapping: a block that the manager never touched has no PTE of its own, and the zap is
 // half as long without it.
 void ShmemRegion::fill(Extent e, const FillPage& page) {
-  if (hugetlb()) {  // no write(2): the kernel zeroes what it allocates; anything else is stored
+  if (hugetlb()) {  // no write(2): the kernel zeroes what it allocates; anything else is stored, and zeros where nothing was punched
     int err;
     do err = sys().allocate(fd_.get(), e.first.bytes(), e.count << kBlockShift);
     while (err == EINTR);
     if (err != 0) full();
-    for (uint64_t done = 0; page[0] != 0 && done < e.count; done += kFillBlocks)
+    if (page[0] == 0 && gated()) return drain();
+    for (uint64_t done = 0; done < e.count; done += kFillBlocks)
       memcpy_nodrain(address(e.first + done), page.data(), std::min(e.count - done, kFillBlocks) << kBlockShift);
     return drain();
   }
