@@ -121,6 +121,25 @@ TEST_CASE("hugetlb: a pool that has no page left is ENOSPC and SIGBUS of the cli
   p.m.check_clean();
 }
 
+TEST_CASE("hugetlb: where clients are asked nothing is punched, and a unit that comes back is zero all the same", "[hugetlb][acked]") {
+  Huge h;
+  if (!can_be_had(h)) return;
+  server::ServerOptions o = with_pagers();
+  o.force_acked = true;
+  Pair p(std::move(o));
+  CHECK_FALSE(p.m.volume().gated());
+  const uint64_t rest = p.m.volume().space().blocks_free * kBlockSize;  // so that what /f gives up is what it gets
+  p.b->ok("open g /g rwc");
+  CHECK(p.b->cmd("write g 0 " + text(rest) + " 1") == text(rest));
+  p.b->ok("truncate f 0");
+  p.b->ok("truncate f " + text(kBytes));
+  p.a->ok("store m " + in_unit(1) + " 9");
+  CHECK(p.b->cmd("load m " + in_unit(1)) == "9");
+  CHECK(p.b->cmd("load m " + in_unit(1, 6)) == "0");
+  CHECK(p.b->cmd("check m " + in_unit(2, 0) + " " + text(kUnitBytes) + " 0") == "ok");
+  p.m.check_clean();
+}
+
 #ifdef PMFS_PAUSE_POINTS
 
 TEST_CASE("hugetlb: interleaving 2: fault looks its unit up, punch frees it, fault installs", "[hugetlb][p1][gated]") {
