@@ -30,6 +30,16 @@ struct Asked {
     }
     return true;
   }
+  // No client has a command that it has not executed.
+  bool all_executed() {
+    for (int i = 0; i < 4000; ++i) {
+      uint64_t n = 0;
+      for (auto& s : m.server().sessions()) n += s->agent_queue();
+      if (n == 0) return true;
+      ::usleep(1000);
+    }
+    return false;
+  }
   // Everybody has let go.
   bool idle() {
     for (int i = 0; i < 4000 && m.volume().quarantine().live() != 0; ++i) ::usleep(5000);

@@ -350,4 +350,103 @@ TEST_CASE("units: acked: interleavings 1 and 2: fault maps a unit that was taken
   acked_fault_against("load m " + in_unit(2, 500), "punch f " + text(2 * kUnitBytes) + " " + text(kUnitBytes));
 }
 
+TEST_CASE("units: acked: interleaving 3: between the revoke and the free another page of the old unit is faulted in again", "[units][acked]") {
+  for (const char* scheme : {"range", "unmap-only"}) {
+    INFO(scheme);
+    Pair p(acked(scheme));
+    CHECK(p.a->cmd("load m " + in_unit(2)) == "17");
+    pause::Gate gate("invalidate:before_free");
+    p.b->ok("async 1 punch f " + text(2 * kUnitBytes) + " " + text(kUnitBytes));
+    REQUIRE(gate.wait_arrived());
+    CHECK(p.all_executed());
+    p.a->ok("async 1 load m " + in_unit(2, 100));
+    const bool waited = p.pending_for_good(*p.a, "1");
+    gate.release();
+    CHECK(p.b->cmd("wait 1") == "ok");
+    const std::string seen = p.a->cmd("wait 1");
+    CHECK(waited == (std::string(scheme) == "range"));
+    if (waited) CHECK(seen == "0");
+    CHECK((p.violations(*p.a) == 0) == waited);
+  }
+}
+
+TEST_CASE("units: acked: interleavings 5 and 6: zeros of one page do not hide a later store to another page of the unit", "[units][acked]") {
+  Pair p(acked());
+  p.b->ok("punch f 0 " + text(kBytes));
+  CHECK(p.idle());
+  pause::Gate gate("fault:before_install");
+  p.a->ok("async 1 load m " + in_unit(1));
+  REQUIRE(gate.wait_arrived());
+  p.b->ok("async 1 store m " + in_unit(1, 6) + " 33");
+  CHECK(p.pending_for_good(*p.b, "1"));
+  gate.release();
+  p.b->cmd("wait 1");
+  CHECK(p.a->cmd("wait 1") == "0");
+  CHECK(p.a->cmd("load m " + in_unit(1, 6)) == "33");
+  CHECK(p.a->cmd("load m " + in_unit(1)) == "0");
+}
+
+TEST_CASE("units: acked: interleaving 7: two faults in the hole of one unit: neither store is zeroed away", "[units][acked]") {
+  Pair p(acked());
+  p.b->ok("punch f 0 " + text(kBytes));
+  CHECK(p.idle());
+  pause::Gate gate("fault:resolved");
+  p.a->ok("async 1 store m " + in_unit(1, 3) + " 1");
+  REQUIRE(gate.wait_arrived());
+  p.b->ok("async 1 store m " + in_unit(1, 9) + " 2");
+  CHECK(p.pending_for_good(*p.b, "1"));
+  gate.release();
+  p.a->cmd("wait 1");
+  p.b->cmd("wait 1");
+  for (auto* c : {p.a.get(), p.b.get()}) {
+    CHECK(c->cmd("load m " + in_unit(1, 3)) == "1");
+    CHECK(c->cmd("load m " + in_unit(1, 9)) == "2");
+  }
+  CHECK(p.units_of_f() == 1);
+}
+
+TEST_CASE("units: acked: interleaving 18: no unit is used again that a stopped client has mapped", "[units][acked]") {
+  Pair p(acked());
+  CHECK(p.a->cmd("load m " + in_unit(2)) == "17");
+  const Pfn block = p.block_of(2 * kUnitBytes + 5 * kBlockSize);
+  p.a->stop();
+  p.b->ok("async 1 punch f " + text(2 * kUnitBytes) + " " + text(kUnitBytes));
+  CHECK(p.pending_for_good(*p.b, "1"));
+  const std::string rest = text(p.m.volume().space().blocks_free * kBlockSize);
+  p.b->ok("open g /g rwc");
+  CHECK(p.b->cmd("write g 0 " + rest + " 85") == rest);
+  CHECK_FALSE(p.in_a_file(block));
+  CHECK(p.violations(*p.a) == 0);
+  p.a->kill(SIGCONT);
+  CHECK(p.b->cmd("wait 1") == "ok");
+  CHECK(p.a->cmd("load m " + in_unit(2)) == "0");
+  CHECK(p.idle());
+  p.m.check_clean();
+}
+
+TEST_CASE("units: acked: interleaving 27: a client killed at each step of a fault and of a revoke", "[units][acked]") {
+  for (const char* point : {"fault:event_read", "fault:entry_locked", "fault:before_install", "fault:installed",
+                            "fault:vma_done", "invalidate:before_zap", "invalidate:before_free"}) {
+    CAPTURE(point);
+    Pair p(acked());
+    const bool revoke = std::string(point).rfind("invalidate", 0) == 0;
+    if (revoke) CHECK(p.a->cmd("load m " + in_unit(2)) == "17");
+    {
+      pause::Gate gate(point);
+      if (revoke)
+        p.b->ok("async 1 punch f " + text(2 * kUnitBytes) + " " + text(kUnitBytes));
+      else
+        p.a->ok("async 1 store m " + in_unit(2) + " 1");
+      REQUIRE(gate.wait_arrived());
+      p.a->kill(SIGKILL);
+    }
+    if (revoke) CHECK(p.b->cmd("wait 1") == "ok");
+    p.b->ok("punch f 0 " + text(kBytes));
+    CHECK(p.b->cmd("load m " + in_unit(2)) == "0");
+    CHECK(p.idle());
+    CHECK(p.m.volume().space().blocks_deferred == 0);
+    p.m.check_clean();
+  }
+}
+
 #endif
