@@ -57,6 +57,7 @@ struct Config {  // fixed before the first worker starts
   uint32_t weights[16];  // by MixOp
   uint32_t is_target;    // plain file system instead of a pmfs volume
   uint32_t kills_manager;  // calls may end with EOWNERDEAD
+  uint32_t unit_pages;   // blocks are freed so many at a time
   uint32_t map_pages;    // mappings begin and end at multiples of so many; the end of a file is felt there, if it is more than 1
   uint32_t may_fill;     // the volume does not hold all files at once: SIGBUS may mean ENOSPC
   char path[512];        // volume, or our directory on the target

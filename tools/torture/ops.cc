@@ -76,6 +76,10 @@ void Worker::punch(unsigned f, Open& o, bool zero_range) {
   unsigned area = area_of(f, o);
   uint64_t pages = 1 + below(kMostPunched);
   uint64_t first = below(cb_->config.file_pages) * kPage, end = std::min(first + pages * kPage, cb_->config.file_pages * kPage);
+  if (const uint64_t unit = cb_->config.unit_pages * kPage; unit > kPage && below(2) == 0) {  // or few would free anything
+    first -= first % unit;
+    end = std::min((end + unit - 1) / unit * unit, cb_->config.file_pages * kPage);
+  }
   if (below(5) == 0) {  // parts of the edge pages, by whole words
     first += below(kPage / 8) * 8;
     end -= below(std::min(end - first, kPage) / 8) * 8;

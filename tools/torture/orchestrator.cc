@@ -54,10 +54,11 @@ Orchestrator::Orchestrator(const Options& o) : options_(o), rng_(o.seed), client
     }
     std::snprintf(c.path, sizeof c.path, "%s", c.is_target ? own_directory_.c_str() : volume_path_.c_str());
     if (!c.is_target && !manager_) std::snprintf(c.prefix, sizeof c.prefix, "%s", own_directory_.c_str());
-    c.map_pages = 1;
+    c.map_pages = c.unit_pages = 1;
     if (volume_) {
       c.map_pages = static_cast<uint32_t>(volume_->session().map_align() / kPage);
       const uint64_t unit = volume_->statfs().unit_bytes;
+      c.unit_pages = static_cast<uint32_t>(unit / kPage);
       uint64_t most = (o.file_bytes + unit - 1) / unit * (unit / kPage) * o.files * kAreasPerFile;
       c.may_fill = volume_->statfs().blocks_free < most + most / 4;
       if (c.may_fill != 0) summary_.note = "the volume may fill up: SIGBUS inside a file is taken for ENOSPC";
