@@ -7,7 +7,7 @@
 namespace pmfs::fuse {
 
 namespace {
-constexpr int kMaxAttempts = 100;  // of a name that others keep changing
+constexpr int kMaxAttempts = 10'000;  // of a name that others keep changing, in microseconds each time
 }
 
 NodeTable::~NodeTable() {
