@@ -41,16 +41,6 @@ struct Pair : Asked {
     UNSCOPED_INFO("block " << block << ", state " << static_cast<int>(s) << ", deferred " << m.volume().space().blocks_deferred);
     return (s == meta::BlockState::kUsed || s == meta::BlockState::kDeferred) && m.volume().space().blocks_deferred > 0;
   }
-  // PTEs on a block that is nobody's and that nobody was asked to let go of. The trace believes what a fault believed, so the
-  // extent map is asked.
-  size_t violations(const ClientProcess& c) {
-    size_t bad = 0;
-    for (const PresentPte& p : present_ptes(c.pid(), m.path() + "/data")) {
-      const auto s = m.volume().store().block_state(p.pfn);
-      if (s == meta::BlockState::kFree || s == meta::BlockState::kReserved) ++bad;
-    }
-    return bad;
-  }
 };
 
 // The same with a manager that can be killed.

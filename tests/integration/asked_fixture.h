@@ -30,6 +30,16 @@ struct Asked {
     }
     return true;
   }
+  // PTEs on a block that is nobody's and that nobody was asked to let go of. The trace believes what a fault believed, so the
+  // extent map is asked.
+  size_t violations(const ClientProcess& c) {
+    size_t bad = 0;
+    for (const PresentPte& p : present_ptes(c.pid(), m.path() + "/data")) {
+      const auto s = m.volume().store().block_state(p.pfn);
+      if (s == meta::BlockState::kFree || s == meta::BlockState::kReserved) ++bad;
+    }
+    return bad;
+  }
   // No client has a command that it has not executed.
   bool all_executed() {
     for (int i = 0; i < 4000; ++i) {

@@ -1,10 +1,6 @@
 // Interleavings 1-4, 18, 20: a fault against an operation that takes its block away. Each runs under every scheme: where
 // it is sound P1 must hold, and those broken on purpose must be caught by the interleavings they leave open.
-#include "tests/integration/fixture.h"
-
-#include <algorithm>
-
-#include "pmfs/base/pause.h"
+#include "tests/integration/race_fixture.h"
 
 #ifdef PMFS_PAUSE_POINTS
 
@@ -30,28 +26,7 @@ struct Race {
     REQUIRE(e);
     m.inode("/f")->entries.unlock(e, e.value);
   }
-  // True once the operation `id` of a client has ended, or something sleeps in the file's exclusion and goes on doing so: who
-  // just passes a lock that an earlier fault is about to drop is not what the test has forced.
-  bool ended_or_waits(ClientProcess& c, const std::string& id) {
-    constexpr int kForGood = 20;
-    for (int i = 0, waiting = 0; i < 4000; ++i) {
-      if (c.cmd("poll " + id) == "done") return true;
-      waiting = m.waiters("/f") > 0 ? waiting + 1 : 0;
-      if (waiting == kForGood) return true;
-      ::usleep(1000);
-    }
-    return false;
-  }
 };
-
-// Under each scheme: does f(name) say that P1 was violated? It must under `caught` and under no other.
-template <class F>
-void under_every_scheme(std::initializer_list<std::string_view> caught, F&& f) {
-  for (const exclusion::SchemeInfo& s : exclusion::schemes()) {
-    INFO(s.name);
-    CHECK(f(s.name) == (std::find(caught.begin(), caught.end(), s.name) != caught.end()));
-  }
-}
 
 // A broken scheme may or may not be caught there.
 template <class F>
@@ -62,24 +37,11 @@ void under_every_sound_scheme(F&& f) {
   }
 }
 
-// A's access stops at `point` with the old block in its hand; B's operation runs against it. Has A then a PTE on a block
-// that belongs to nobody?
 bool fault_against(std::string_view scheme, const char* point, const std::string& access, const std::string& op,
                    const std::string& before = "") {
   Race r(scheme);
   if (!before.empty()) r.a->ok(before);
-  pause::Gate gate(point);
-  r.a->ok("async 1 " + access);
-  REQUIRE(gate.wait_arrived());
-  r.b->ok("async 1 " + op);
-  REQUIRE(r.ended_or_waits(*r.b, "1"));
-  const bool waited = r.b->cmd("poll 1") == "pending";
-  gate.release();
-  r.a->cmd("wait 1");
-  CHECK(r.b->cmd("wait 1") == "ok");
-  const bool violated = r.m.p1_violations(*r.a) > 0;
-  CHECK(waited == !violated);
-  return violated;
+  return race(r, point, access, op);
 }
 
 }  // namespace
@@ -124,7 +86,7 @@ TEST_CASE("interleaving 4: a whole punch between the lookup and the locking of w
     r.a->ok("async 1 load m 0");
     REQUIRE(gate.wait_arrived());
     r.b->ok("async 1 punch f 32768 4096");
-    REQUIRE(r.ended_or_waits(*r.b, "1"));
+    REQUIRE(ended_or_waits(r.m, *r.b, "1"));
     gate.release();
     r.a->cmd("wait 1");
     CHECK(r.b->cmd("wait 1") == "ok");
@@ -147,7 +109,7 @@ TEST_CASE("interleaving 3: between the zap and the free the old extent is faulte
     r.b->ok("async 1 punch f 8192 4096");
     REQUIRE(gate.wait_arrived());
     r.a->ok("async 1 load m 8192");
-    REQUIRE(r.ended_or_waits(*r.a, "1"));
+    REQUIRE(ended_or_waits(r.m, *r.a, "1"));
     const bool waited = r.a->cmd("poll 1") == "pending";
     gate.release();
     CHECK(r.b->cmd("wait 1") == "ok");
@@ -165,7 +127,7 @@ TEST_CASE("interleaving 18: a freed block is another file's at once; a late faul
     r.a->ok("async 1 load m 8192");
     REQUIRE(gate.wait_arrived());
     r.b->ok(std::string("async 1 punch f 0 ") + kPages);
-    REQUIRE(r.ended_or_waits(*r.b, "1"));
+    REQUIRE(ended_or_waits(r.m, *r.b, "1"));
     if (r.b->cmd("poll 1") == "pending") gate.release();
     CHECK(r.b->cmd("wait 1") == "ok");
     // Enough to be given every block that was freed.
@@ -204,7 +166,7 @@ TEST_CASE("interleaving 20: a read-only PTE is written after a punch: no resurre
     r.a->ok("async 1 store m 8192 9");
     REQUIRE(gate.wait_arrived());
     r.b->ok("async 1 punch f 8192 4096");
-    REQUIRE(r.ended_or_waits(*r.b, "1"));
+    REQUIRE(ended_or_waits(r.m, *r.b, "1"));
     gate.release();
     r.a->cmd("wait 1");
     r.b->cmd("wait 1");

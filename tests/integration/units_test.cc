@@ -1,11 +1,9 @@
 // Volumes of 2 MiB units with clients: what happens to a page of a unit happens to all of it, but for what gated clients see at the
 // end of a file. The interleavings of p1_test.cc and acked_test.cc where the unit is larger than what was touched.
-#include "tests/integration/asked_fixture.h"
-
-#include <algorithm>
 #include <fstream>
 
-#include "pmfs/base/pause.h"
+#include "tests/integration/asked_fixture.h"
+#include "tests/integration/race_fixture.h"
 
 using namespace pmfs;
 using namespace pmfs::test;
@@ -43,25 +41,6 @@ struct Pair : Asked {
     m.inode("/f")->entries.unlock(e, e.value);
   }
   size_t units_of_f() { return m.volume().store().getattr(m.inode("/f")->ino).blocks / kHugeBlocks; }
-  bool ended_or_waits(ClientProcess& c, const std::string& id) {
-    constexpr int kForGood = 20;
-    for (int i = 0, waiting = 0; i < 4000; ++i) {
-      if (c.cmd("poll " + id) == "done") return true;
-      waiting = m.waiters("/f") > 0 ? waiting + 1 : 0;
-      if (waiting == kForGood) return true;
-      ::usleep(1000);
-    }
-    return false;
-  }
-  // PTEs on a block that is free, in a client that nobody has asked.
-  size_t violations(const ClientProcess& c) {
-    size_t bad = 0;
-    for (const PresentPte& p : present_ptes(c.pid(), m.path() + "/data")) {
-      const auto s = m.volume().store().block_state(p.pfn);
-      if (s == meta::BlockState::kFree || s == meta::BlockState::kReserved) ++bad;
-    }
-    return bad;
-  }
 };
 
 // Every VMA of the region that the client has: at multiples of a unit, in memory and in the region?
@@ -252,29 +231,9 @@ TEST_CASE("units: acked, the death of a client is an answer", "[units][acked]") 
 
 namespace {
 
-template <class F>
-void under_every_scheme(std::initializer_list<std::string_view> caught, F&& f) {
-  for (const exclusion::SchemeInfo& s : exclusion::schemes()) {
-    INFO(s.name);
-    CHECK(f(s.name) == (std::find(caught.begin(), caught.end(), s.name) != caught.end()));
-  }
-}
-
-// A's access stops at `point` with a page of the old unit in its hand; B's operation, which takes the unit, runs against it.
 bool gated_fault_against(std::string_view scheme, const char* point, const std::string& access, const std::string& op) {
   Pair p(with_scheme(scheme), true);
-  pause::Gate gate(point);
-  p.a->ok("async 1 " + access);
-  REQUIRE(gate.wait_arrived());
-  p.b->ok("async 1 " + op);
-  REQUIRE(p.ended_or_waits(*p.b, "1"));
-  const bool waited = p.b->cmd("poll 1") == "pending";
-  gate.release();
-  p.a->cmd("wait 1");
-  CHECK(p.b->cmd("wait 1") == "ok");
-  const bool violated = p.m.p1_violations(*p.a) > 0;
-  CHECK(waited == !violated);
-  return violated;
+  return race(p, point, access, op);
 }
 
 void acked_fault_against(const std::string& access, const std::string& op) {
@@ -320,7 +279,7 @@ TEST_CASE("units: interleaving 3: between the zap and the free the old unit is f
     p.b->ok("async 1 punch f " + text(2 * kUnitBytes) + " " + text(kUnitBytes));
     REQUIRE(gate.wait_arrived());
     p.a->ok("async 1 load m " + in_unit(2, 100));
-    REQUIRE(p.ended_or_waits(*p.a, "1"));
+    REQUIRE(ended_or_waits(p.m, *p.a, "1"));
     const bool waited = p.a->cmd("poll 1") == "pending";
     gate.release();
     CHECK(p.b->cmd("wait 1") == "ok");
@@ -337,7 +296,7 @@ TEST_CASE("units: a fault waits for an invalidate of another page of its unit, a
   p.b->ok("async 1 punch f " + in_unit(1) + " 4096");
   REQUIRE(gate.wait_arrived());
   p.a->ok("async 1 load m " + in_unit(1, 100));
-  REQUIRE(p.ended_or_waits(*p.a, "1"));
+  REQUIRE(ended_or_waits(p.m, *p.a, "1"));
   CHECK(p.a->cmd("poll 1") == "pending");
   gate.release();
   CHECK(p.b->cmd("wait 1") == "ok");
