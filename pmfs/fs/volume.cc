@@ -51,7 +51,7 @@ UniqueFd lock_volume(const std::filesystem::path& dir) {
 
 // The unit of a new volume there, if it can be had.
 Unit pick_unit(const FormatOptions& o, const RegionSource& source) {
-  const Unit unit(o.unit_blocks != 0 ? o.unit_blocks : source.align_bytes / kBlockSize);
+  const Unit unit = o.unit_blocks != 0 ? Unit(o.unit_blocks) : source.align();
   if (!Unit::possible(unit.blocks()))
     fail(o.unit_blocks != 0 ? EINVAL : ENOTSUP, "units of {} bytes: there are units of {} and {} bytes", unit.bytes(), kBlockSize,
          Unit(kHugeBlocks).bytes());
@@ -140,7 +140,7 @@ MountedVolume::MountedVolume(const std::filesystem::path& dir, const VolumeOptio
   recover();
   keep_bad_blocks();
   // Persistent memory wears: there nothing is zeroed ahead of its use.
-  refill_ = std::make_unique<Refill>(*region_, *store_, (region_->kind() == RegionKind::kShmem || region_->kind() == RegionKind::kHugetlb) && !sb.geometry.sparse && !o.canary);
+  refill_ = std::make_unique<Refill>(*region_, *store_, !is_dax(region_->kind()) && !sb.geometry.sparse && !o.canary);
 }
 
 // Those that are free are reserved for as long as we serve; those of files stay where they are, and reading them fails.

@@ -7,7 +7,12 @@
 namespace pmfs::meta {
 namespace {
 
-std::byte* bytes_at(SpareName* s) { return reinterpret_cast<std::byte*>(s); }
+size_t bytes_of(size_t length) { return offsetof(Name, bytes) + length; }
+
+// Before a Name of `length` is stored over it.
+void snapshot_for(SpareName* s, size_t length) {
+  transaction::snapshot(reinterpret_cast<std::byte*>(s), std::max(bytes_of(length), sizeof(SpareName)));
+}
 
 }  // namespace
 
@@ -22,7 +27,7 @@ SpareName* SpareNames::next(size_t length) const {
 }
 
 void SpareNames::snapshot_next(size_t length) const {
-  if (SpareName* s = next(length)) transaction::snapshot(bytes_at(s), std::max(bytes_of(length), sizeof(SpareName)));
+  if (SpareName* s = next(length)) snapshot_for(s, length);
 }
 
 persistent_ptr<Name> SpareNames::take(size_t length) {
@@ -30,7 +35,7 @@ persistent_ptr<Name> SpareNames::take(size_t length) {
   if (s == nullptr) return make_persistent<Name>(std::max(bytes_of(length), SpareName::kBytes));
   const auto place = m_.root->spare_names;
   transaction::snapshot(&m_.root->spare_names);
-  snapshot_next(length);
+  snapshot_for(s, length);
   m_.root->spare_names = s->next;
   --m_.root->spare_name_count;
   transaction::resealed(place.off, s->checksum, 0);

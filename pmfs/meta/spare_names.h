@@ -30,7 +30,6 @@ class SpareNames {
   uint64_t seals() const;  // of all, added up; of a list that check() has found in order
 
  private:
-  static size_t bytes_of(size_t length) { return offsetof(Name, bytes) + length; }
   SpareName* next(size_t length) const;  // nullptr: a new one is needed
   Media& m_;
 };

@@ -46,7 +46,7 @@ void create_devdax(const fs::path& link, const fs::path& device, uint64_t blocks
   if (blocks >= whole)
     fail(ENOSPC, "{}: a region of {} MiB, and the block behind it that says whose it is, are more than its {} MiB; choose a "
          "smaller --size", device.string(), blocks >> 8, whole >> 8);
-  if (const auto label = read_label(fd.get(), device, whole - 1, Unit(source.align_bytes / kBlockSize)); label && !force)
+  if (const auto label = read_label(fd.get(), device, whole - 1, source.align()); label && !force)
     fail(EEXIST, "{}: belongs to a volume already; --force takes it, and destroys that volume's files", device.string());
   fs::create_symlink(fs::absolute(device), link);
 }
@@ -99,7 +99,7 @@ void label_region(const fs::path& path, RegionKind kind, const VolumeUuid& uuid)
   if (kind != RegionKind::kDevdax) return;
   const UniqueFd fd = open_device(path);
   const RegionSource source = look_at_source(path);
-  write_label(fd.get(), path, label_block(source), Unit(source.align_bytes / kBlockSize), uuid);
+  write_label(fd.get(), path, label_block(source), source.align(), uuid);
 }
 
 std::unique_ptr<Region> open_region(const fs::path& path, RegionKind kind, uint64_t blocks, const RegionOptions& o) {
@@ -117,7 +117,7 @@ std::unique_ptr<Region> open_region(const fs::path& path, RegionKind kind, uint6
         fail(EUCLEAN, "region {}: the device's mappings are aligned to {} bytes now, the volume has units of {}; give it back the alignment "
              "that it had: ndctl create-namespace -f --align, or daxctl reconfigure-device --align",
              path.string(), source.align_bytes, o.unit.bytes());
-      const auto label = read_label(fd.get(), path, at, Unit(source.align_bytes / kBlockSize));
+      const auto label = read_label(fd.get(), path, at, source.align());
       if (!label || label->uuid != o.uuid)
         fail(EUCLEAN, "region {}: the device {}; devices are named anew at each boot: point the link {} to the right one",
              path.string(), label ? "belongs to another volume" : "is no volume's", path.string());

@@ -34,13 +34,12 @@ RawRegion::RawRegion(const std::filesystem::path& path, bool writable)
   const RegionSource s = look_at_source(path);
   kind_ = s.kind;
   align_bytes_ = s.align_bytes;
-  const Unit align(s.align_bytes / kBlockSize);
   const uint64_t label_at = s.device_bytes / kBlockSize - 1;
-  blocks_ = align.down(label_at);
+  blocks_ = s.align().down(label_at);
   // A label is read through a mapping that could be written to, too.
   const UniqueFd device(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
   if (!device) fail(errno, "{}: the device can't be opened: {}", path_, std::strerror(errno));
-  if (const auto label = read_label(device.get(), path_, label_at, align)) uuid_ = label->uuid;
+  if (const auto label = read_label(device.get(), path_, label_at, s.align())) uuid_ = label->uuid;
 }
 
 void RawRegion::extend(uint64_t blocks) {

@@ -17,6 +17,7 @@ namespace pmfs {
 
 enum class RegionKind : uint32_t { kShmem = 1, kFsdax = 2, kDevdax = 3, kHugetlb = 4 };
 std::string_view region_kind_name(RegionKind k);
+constexpr bool is_dax(RegionKind k) { return k == RegionKind::kFsdax || k == RegionKind::kDevdax; }
 
 // All members may be called by any thread, with any lock held; none waits for a client.
 class Region {

@@ -18,6 +18,7 @@ struct RegionSource {
   std::string provider;
   int numa_node = -1;           // -1: not known
   bool emulated() const { return provider == "e820"; }
+  Unit align() const { return Unit(align_bytes / kBlockSize); }
 };
 
 // `path`: a directory for a region file, or a device (/dev/daxX.Y). Throws Error(ENOTSUP) with the reason if no region can be

@@ -264,18 +264,7 @@ TEST_CASE("acked: interleaving 3: between the revoke and the free the old extent
     INFO(scheme);
     Pair p(acked(scheme));
     CHECK(p.a->cmd("load m 8192") == "17");
-    pause::Gate gate("invalidate:before_free");
-    p.b->ok("async 1 punch f 8192 4096");
-    REQUIRE(gate.wait_arrived());
-    CHECK(p.all_executed());
-    p.a->ok("async 1 load m 8192");
-    const bool waited = p.pending_for_good(*p.a, "1");
-    gate.release();
-    CHECK(p.b->cmd("wait 1") == "ok");
-    const std::string seen = p.a->cmd("wait 1");
-    CHECK(waited == (std::string(scheme) == "range"));
-    if (waited) CHECK(seen == "0");
-    CHECK((p.violations(*p.a) == 0) == waited);
+    fault_before_free(p, scheme == exclusion::kDefaultScheme, "punch f 8192 4096", "load m 8192");
   }
 }
 

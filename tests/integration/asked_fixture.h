@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "pmfs/base/pause.h"
 #include "tests/integration/fixture.h"
 
 namespace pmfs::test {
@@ -56,5 +57,27 @@ struct Asked {
     return m.volume().quarantine().live() == 0;
   }
 };
+
+#ifdef PMFS_PAUSE_POINTS
+
+// P has clients a and b; a has mapped what b's punch takes. Between the revoke and the free A faults the old extent in again: it waits,
+// or has a PTE on a free block.
+template <class P>
+void fault_before_free(P& p, bool sound, const std::string& punch, const std::string& load) {
+  pause::Gate gate("invalidate:before_free");
+  p.b->ok("async 1 " + punch);
+  REQUIRE(gate.wait_arrived());
+  CHECK(p.all_executed());
+  p.a->ok("async 1 " + load);
+  const bool waited = p.pending_for_good(*p.a, "1");
+  gate.release();
+  CHECK(p.b->cmd("wait 1") == "ok");
+  const std::string seen = p.a->cmd("wait 1");
+  CHECK(waited == sound);
+  if (waited) CHECK(seen == "0");
+  CHECK((p.violations(*p.a) == 0) == waited);
+}
+
+#endif
 
 }  // namespace pmfs::test

@@ -314,18 +314,8 @@ TEST_CASE("units: acked: interleaving 3: between the revoke and the free another
     INFO(scheme);
     Pair p(acked(scheme));
     CHECK(p.a->cmd("load m " + in_unit(2)) == "17");
-    pause::Gate gate("invalidate:before_free");
-    p.b->ok("async 1 punch f " + text(2 * kUnitBytes) + " " + text(kUnitBytes));
-    REQUIRE(gate.wait_arrived());
-    CHECK(p.all_executed());
-    p.a->ok("async 1 load m " + in_unit(2, 100));
-    const bool waited = p.pending_for_good(*p.a, "1");
-    gate.release();
-    CHECK(p.b->cmd("wait 1") == "ok");
-    const std::string seen = p.a->cmd("wait 1");
-    CHECK(waited == (std::string(scheme) == "range"));
-    if (waited) CHECK(seen == "0");
-    CHECK((p.violations(*p.a) == 0) == waited);
+    fault_before_free(p, scheme == exclusion::kDefaultScheme, "punch f " + text(2 * kUnitBytes) + " " + text(kUnitBytes),
+                      "load m " + in_unit(2, 100));
   }
 }
 

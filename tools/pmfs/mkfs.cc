@@ -42,12 +42,8 @@ Found look(const std::string& dir, const Formatted& made) {
   const std::filesystem::path data = std::filesystem::path(dir) / "data";
   const UniqueFd fd(::open(data.c_str(), O_RDWR | O_CLOEXEC));
   if (!fd) fail(errno, "{}: can't be opened: {}", data.string(), std::strerror(errno));
-  if (source.kind == RegionKind::kHugetlb) {
-    f.granularity = "cache line (forced: huge pages keep nothing over a power cut)";
-    return f;
-  }
-  if (source.kind == RegionKind::kShmem) {
-    f.granularity = "cache line (forced: tmpfs keeps nothing over a power cut)";
+  if (!is_dax(source.kind)) {
+    f.granularity = fmt::format("cache line (forced: {} nothing over a power cut)", source.kind == RegionKind::kShmem ? "tmpfs keeps" : "huge pages keep");
     return f;
   }
   f.granularity = Pmem2(fd.get(), data, made.unit.bytes(), Pmem2::Need::kWhatItSays).granularity();
@@ -75,7 +71,7 @@ void print(const Options& o, const Found& f, const Formatted& made) {
   fmt::print("alignment    {} bytes", s.align_bytes);
   if (f.huge >= 0) fmt::print(", 2 MiB pages can map {} of it", percent(f.huge));
   fmt::print("\nnuma node    {}\n", s.numa_node < 0 ? "not known" : std::to_string(s.numa_node));
-  if (s.kind == RegionKind::kShmem || s.kind == RegionKind::kHugetlb) return;
+  if (!is_dax(s.kind)) return;
   uint64_t bad = 0;
   for (const Extent& e : f.bad) bad += e.count;
   if (!f.bad_unknown.empty()) fmt::print("bad blocks   not known: {}\n", f.bad_unknown);
@@ -90,7 +86,7 @@ void print_as_json(const Options& o, const Found& f, const Formatted& made) {
   for (const Extent& e : f.bad) bad.push_back({{"block", e.first.v}, {"count", e.count}});
   nlohmann::ordered_json j = {{"volume", o.dir}, {"blocks", blocks}, {"block_size", kBlockSize}, {"unit_bytes", made.unit.bytes()}, {"bytes", blocks * kBlockSize},
                               {"sparse", o.sparse}, {"region_kind", region_kind_name(s.kind)}, {"file_system", s.file_system},
-                              {"device", o.data}, {"dax", s.kind != RegionKind::kShmem && s.kind != RegionKind::kHugetlb}, {"emulated", s.emulated()},
+                              {"device", o.data}, {"dax", is_dax(s.kind)}, {"emulated", s.emulated()},
                               {"provider", s.provider}, {"granularity", f.granularity}, {"align_bytes", s.align_bytes},
                               {"huge_share", nullptr}, {"numa_node", nullptr}, {"bad_blocks", bad}};
   if (f.huge >= 0) j["huge_share"] = f.huge;
