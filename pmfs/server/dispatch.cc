@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "pmfs/base/error.h"
+#include "pmfs/base/pause.h"
 
 namespace pmfs::server {
 
@@ -88,6 +89,7 @@ bool Dispatcher::execute(Session& s, uint32_t slot) {
     message = "the manager is out of memory";
   }
   s.forget_asked(slot);
+  PMFS_PAUSE_POINT("request:executed");
   c.reply.err = err;
   c.reply.epoch = s.epoch();
   if (err != 0) {

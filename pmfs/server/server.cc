@@ -162,6 +162,7 @@ void Server::drain() {
 void Server::stop() {
   if (stop_event_) request_stop();
   if (control_thread_.joinable()) control_thread_.join();
+  if (workers_) workers_->stop();  // before the sessions: who asked for the stop is answered
   for (auto& s : sessions()) end(s);
   for (Door* d : {&door_, &read_only_door_}) {
     if (!d->path.empty()) ::unlink(d->path.c_str());

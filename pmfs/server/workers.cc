@@ -29,12 +29,15 @@ Workers::Workers(Dispatcher& dispatcher, unsigned threads)
   for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
 }
 
-Workers::~Workers() {
+Workers::~Workers() { stop(); }
+
+void Workers::stop() {
   stop_.store(true);
   uint64_t one = 1;
   if (::write(stop_event_.get(), &one, sizeof one) < 0) {
   }  // level-triggered and never read: every worker sees it
   for (auto& t : threads_) t.join();
+  threads_.clear();
 }
 
 void Workers::add(std::shared_ptr<Session> s) {

@@ -22,6 +22,8 @@ class Workers {
  public:
   Workers(Dispatcher& dispatcher, unsigned threads);
   ~Workers();
+  // Ends the threads, when each has answered the request that it executes; the others stay in the rings.
+  void stop();
   void add(std::shared_ptr<Session> s);
   void remove(const Session& s);
 

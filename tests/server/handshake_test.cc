@@ -4,6 +4,9 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
+#include <thread>
+
+#include "pmfs/base/pause.h"
 #include "tests/server/server_fixture.h"
 
 using namespace pmfs;
@@ -117,3 +120,26 @@ TEST_CASE("a stop ends the sessions: the ring says closed, the socket is shut") 
   ControlMessage m;
   CHECK(recv_control(c.socket.get(), &m).status == RecvStatus::kEof);
 }
+
+#ifdef PMFS_PAUSE_POINTS
+TEST_CASE("who asks for the stop is answered before its session ends") {
+  ServerFixture f;
+  RawClient c(f.path);
+  pause::Gate executed("request:executed");
+  Reply reply{};
+  std::thread asking([&] { reply = c.ask(Op::kShutdown); });
+  CHECK(executed.wait_arrived());
+  std::thread stopping([&] { f.server->wait(); });
+  bool closed = false;  // while its request is under way
+  for (int i = 0; i < 200 && !closed; ++i) {
+    closed = c.ring->header().closed.load() != 0;
+    ::usleep(1000);
+  }
+  executed.release();
+  asking.join();
+  stopping.join();
+  CHECK_FALSE(closed);
+  CHECK(reply.err == 0);
+  CHECK(c.ring->header().closed.load() == 1);
+}
+#endif
