@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -177,10 +178,20 @@ UniqueFd Session::fetch_sentinel(uint32_t handle) {
   }
 }
 
+namespace {
+
+bool same_memfd(const UniqueFd& a, const UniqueFd& b) {
+  struct stat x {}, y {};
+  return fstat(a.get(), &x) == 0 && fstat(b.get(), &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+}  // namespace
+
+// Asked for by each handle, as the manager keeps for an open file only what it has sent by that: another handle's may be one of a
+// mapping that is about to go, and be followed by another.
 std::shared_ptr<Sentinel> Session::sentinel(uint32_t handle) {
   for (;;) {
     FileId id;
-    std::shared_ptr<Sentinel> s;
     const uint32_t asked = epoch();
     {
       MutexLock l(table_mutex_);
@@ -188,9 +199,8 @@ std::shared_ptr<Sentinel> Session::sentinel(uint32_t handle) {
       if (it == handles_.end()) fail(EBADF, "the file is closed");
       if (it->second.sentinel) return it->second.sentinel;
       id = {it->second.held->ino, it->second.held->generation};
-      if (const auto known = sentinels_.find(id); known != sentinels_.end()) s = known->second.lock();
     }
-    if (!s) s = std::make_shared<Sentinel>(Sentinel{fetch_sentinel(handle), id.first, id.second});
+    auto s = std::make_shared<Sentinel>(Sentinel{fetch_sentinel(handle), id.first, id.second});
     Holdings::Pass pass(holdings_);
     if (epoch() != asked) continue;  // a dead manager's, and the keeper did not know that we have it
     MutexLock l(table_mutex_);
@@ -198,7 +208,7 @@ std::shared_ptr<Sentinel> Session::sentinel(uint32_t handle) {
     if (it == handles_.end()) fail(EBADF, "the file is closed");
     std::erase_if(sentinels_, [](const auto& e) { return e.second.expired(); });
     auto& known = sentinels_[id];
-    if (auto same = known.lock()) {
+    if (auto same = known.lock(); same && same_memfd(same->fd, s->fd)) {
       s.swap(same);  // by another handle of the file: one fd is enough
     } else {
       known = s;

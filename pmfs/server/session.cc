@@ -133,16 +133,20 @@ void Session::send_sentinel(const ControlMessage& m) {
 std::shared_ptr<fault::Sentinel> Session::sentinel(const InodeRef& inode) {
   MutexLock l(files_mutex_);
   auto& weak = sentinels_[to_u64(inode->ino)];
-  if (auto s = weak.lock()) return s;
-  auto share = shares_.take(peer, 1);
-  std::shared_ptr<fault::Sentinel> s(new fault::Sentinel(inode), [share](fault::Sentinel* p) {
-    delete p;  // and then its share
-  });
-  weak = s;
-  // Kept until the file is closed: the client has it mapped before the manager knows of the mapping. (A mapping that is handed
-  // over may be of a file that is closed: it keeps its own.)
-  if (std::any_of(files_.begin(), files_.end(), [&](auto& o) { return o.second->inode && o.second->inode->ino == inode->ino; }))
-    kept_sentinels_.push_back(s);
+  auto s = weak.lock();
+  if (!s) {
+    auto share = shares_.take(peer, 1);
+    s = {new fault::Sentinel(inode), [share](fault::Sentinel* p) {
+           delete p;  // and then its share
+         }};
+    weak = s;
+  }
+  // Kept until the file is closed: the client has it mapped before the manager knows of the mapping, and who else has it may
+  // be a mapping that is gone but for a command of it. (A mapping that is handed over may be of a file that is closed: it
+  // keeps its own.)
+  const bool open = std::any_of(files_.begin(), files_.end(),
+                                [&](auto& o) { return o.second->inode && o.second->inode->ino == inode->ino; });
+  if (open && std::find(kept_sentinels_.begin(), kept_sentinels_.end(), s) == kept_sentinels_.end()) kept_sentinels_.push_back(s);
   return s;
 }
 

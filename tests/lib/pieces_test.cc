@@ -391,3 +391,29 @@ TEST_CASE("a mapping is cut while a fault in it is about to install: the fault g
 }
 
 #endif
+
+#ifdef PMFS_PAUSE_POINTS
+// Two threads: one unmaps the last mapping of a closed file, and the manager has forgotten it; before the thread hears of that the
+// other one opens and maps the file.
+TEST_CASE("a file is mapped while its former mapping goes: behind the former end there is no SIGBUS when it grows") {
+  test::RealManager m;
+  Volume v(m.path());
+  auto former = std::make_unique<Mapping>([&] {
+    File f = v.open("/f", O_RDWR | O_CREAT);
+    f.truncate(kPage);
+    return f.map(0, kPage);
+  }());
+  pause::Gate forgotten("request:executed");
+  std::thread unmaps([&] { former.reset(); });
+  CHECK(forgotten.wait_arrived());
+  File f = v.open("/f", O_RDWR);
+  Mapping map = f.map(0, 4 * kPage);
+  forgotten.release();
+  unmaps.join();
+  f.truncate(4 * kPage);
+  const auto* p = reinterpret_cast<const volatile char*>(map.bytes().data());
+  CHECK(touch(p + 3 * kPage) == 0);
+  f.truncate(kPage);
+  CHECK(touch(p + 3 * kPage) == SIGBUS);
+}
+#endif

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "tests/server/server_fixture.h"
 
@@ -84,6 +85,52 @@ TEST_CASE("map: every odd address, offset, length and protection has its errno, 
   CHECK(c.ask(0, request(Op::kMap, c.read_only, kVa, 0, kBlockSize, PROT_READ | PROT_WRITE)).err == EACCES);
   CHECK(c.ask(0, request(Op::kUnmap, 0, 1)).err == EINVAL);
   CHECK(c.server->sessions().at(0)->client().mappings().empty());
+}
+
+// What the sentinel is for: it says how long the file is. Sent once by a handle, it is that of the handle's mappings, though the one
+// of a former mapping was sent: the manager still knew it from a command that had not been answered.
+TEST_CASE("a mapping has the sentinel that its handle was sent, when nothing else keeps it any more") {
+  Client c;
+  REQUIRE(c.ask(0, request(Op::kClose, c.read_only)).err == 0);
+  const uint64_t va = uint64_t{1} << 40, length = 4 * kBlockSize;
+  const auto sent = [&](uint32_t handle) {
+    SentinelRequest r{};
+    r.handle = handle;
+    ControlMessage m;
+    REQUIRE(send_message(c.socket.get(), Control::kSentinel, 9, r) == 0);
+    REQUIRE(recv_control(c.socket.get(), &m).status == RecvStatus::kOk);
+    REQUIRE(m.type() == Control::kSentinelFd);
+    return std::move(m.fds[0]);
+  };
+  const auto size = [](const UniqueFd& fd) {
+    struct stat st {};
+    return ::fstat(fd.get(), &st) == 0 ? st.st_size : -1;
+  };
+  const auto map = [&](uint32_t handle, const UniqueFd& fd) {
+    Request r = request(Op::kMap, handle, va, 0, length, PROT_READ | PROT_WRITE);
+    r.a4 = static_cast<uint64_t>(fd.get());
+    return c.ask(0, r);
+  };
+  const auto session = c.server->sessions().at(0);
+  REQUIRE(c.ask(0, request(Op::kWrite, c.file, 0, kBlockSize)).err == 0);  // so there is something to map ahead: a command
+  {
+    const UniqueFd first = sent(c.file);
+    const Reply mapped = map(c.file, first);
+    REQUIRE(mapped.err == 0);
+    REQUIRE(c.ask(0, request(Op::kUnmap, 0, mapped.v0)).err == 0);
+    REQUIRE(c.ask(0, request(Op::kClose, c.file)).err == 0);
+  }
+  REQUIRE(session->agent_queue() == 1);
+  const uint32_t again = c.RawClient::ask(Op::kOpen, "/f", O_RDWR).handle;
+  const UniqueFd fd = sent(again);
+  CHECK(size(fd) == kBlockSize);
+  c.ring->header().agent_done.store(c.ring->header().agent_posted.load());  // answered: the former mapping is gone for good
+  c.ring_bell();
+  for (int i = 0; i < 4000 && session->agent_queue() != 0; ++i) ::usleep(1000);
+  REQUIRE(session->agent_queue() == 0);
+  REQUIRE(map(again, fd).err == 0);
+  CHECK(c.ask(0, request(Op::kTruncate, again, 3 * kBlockSize)).err == 0);
+  CHECK(size(fd) == 3 * kBlockSize);
 }
 
 TEST_CASE("offsets and lengths at the edge of 64 bits") {
