@@ -45,8 +45,15 @@ class Client {
   Halves split(uint64_t address, uint64_t left_id, uint64_t right_id);
   std::map<uint64_t, std::shared_ptr<Mapping>> remove_all();
   std::vector<std::shared_ptr<Mapping>> mappings() const;
+  // A fault where find() finds none. True: one of many in a row, so not one that was late and is over, as its mapping is.
+  bool stray() { return strays_.fetch_add(1, std::memory_order_relaxed) >= kStrays; }
+  void found() {
+    if (strays_.load(std::memory_order_relaxed) != 0) strays_.store(0, std::memory_order_relaxed);
+  }
+  static constexpr unsigned kStrays = 64;
 
  private:
+  std::atomic<unsigned> strays_{0};
   std::shared_ptr<Uffd> uffd_;
   mutable SharedMutex maps_mutex_{LockRank::kSessionMaps, "client mappings"};
   std::map<uint64_t, std::shared_ptr<Mapping>> maps_ GUARDED_BY(maps_mutex_);  // by first address

@@ -40,11 +40,14 @@ void FaultHandler::handle(Client& client, const uffd_msg& m) {
     return;  // the thread is woken when its mapping has been put back
   }
   if (!mapping) {
-    // Unmapped meanwhile, or never one of ours: it must not wait for ever, nor go round in circles.
+    // Unmapped meanwhile, or never one of ours: it must not wait for ever, nor go round in circles. Poison may hit the mapping
+    // that comes next to that address, so it is for who does go round.
+    PMFS_PAUSE_POINT("fault:stray");
     counters_.stale.add();
-    if (client.uffd()->poison(address, kBlockSize) != 0) client.uffd()->wake(address, kBlockSize);
+    if (!client.stray() || client.uffd()->poison(address, kBlockSize) != 0) client.uffd()->wake(address, kBlockSize);
     return;
   }
+  client.found();
   fault(client, *mapping, mapping->pgoff_at(address), address, wp || (flags & UFFD_PAGEFAULT_FLAG_WRITE), wp);
   counters_.fault_ns.record(sys().monotonic_ns() - start);
 }

@@ -1,5 +1,4 @@
 // Mappings in pieces: unmapped, protected, moved and advised in parts; replaced and placed at fixed addresses.
-#include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -15,30 +14,14 @@
 #include "pmfs/pmfs.hpp"
 #include "tests/lib/real_manager.h"
 #include "tests/support/pte.h"
+#include "tests/support/touch.h"
 
 using namespace pmfs;
+using test::touch;
 
 namespace {
 
 constexpr size_t kPage = 4096;
-
-thread_local sigjmp_buf t_jump;
-
-// 0, SIGBUS or SIGSEGV: what a load (or a store of what is there) comes to.
-int touch(const volatile char* p, bool store = false) {
-  struct sigaction sa {}, segv {}, bus {};
-  sa.sa_handler = [](int sig) { siglongjmp(t_jump, sig); };
-  sigaction(SIGSEGV, &sa, &segv);
-  sigaction(SIGBUS, &sa, &bus);
-  const int sig = sigsetjmp(t_jump, 1);
-  if (sig == 0) {
-    const char c = *p;
-    if (store) *const_cast<volatile char*>(p) = c;
-  }
-  sigaction(SIGSEGV, &segv, nullptr);
-  sigaction(SIGBUS, &bus, nullptr);
-  return sig;
-}
 
 // A file of 64 pages, page k full of k + 1, and all of it mapped with every page touched.
 struct Mapped {

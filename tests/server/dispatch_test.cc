@@ -5,10 +5,14 @@
 #include <thread>
 
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "pmfs/base/pause.h"
 #include "tests/server/server_fixture.h"
+#include "tests/support/touch.h"
 
 using namespace pmfs;
 using namespace pmfs::proto;
@@ -132,6 +136,59 @@ TEST_CASE("a mapping has the sentinel that its handle was sent, when nothing els
   CHECK(c.ask(0, request(Op::kTruncate, again, 3 * kBlockSize)).err == 0);
   CHECK(size(fd) == 3 * kBlockSize);
 }
+
+namespace {
+
+// A page that its userfaultfd watches, as a client places it before the manager knows of the mapping.
+struct Placed {
+  UniqueFd memfd{::memfd_create("placed", MFD_CLOEXEC)};
+  volatile char* p;
+  explicit Placed(RawClient& c) {
+    REQUIRE(::ftruncate(memfd.get(), kBlockSize) == 0);
+    p = static_cast<char*>(::mmap(nullptr, kBlockSize, PROT_READ | PROT_WRITE, MAP_SHARED, memfd.get(), 0));
+    uffdio_register reg{};
+    reg.range = {address(), kBlockSize};
+    reg.mode = UFFDIO_REGISTER_MODE_MISSING;
+    REQUIRE(::ioctl(c.uffd.get(), UFFDIO_REGISTER, &reg) == 0);
+  }
+  ~Placed() { ::munmap(const_cast<char*>(p), kBlockSize); }
+  Placed(const Placed&) = delete;
+  Placed& operator=(const Placed&) = delete;
+  uint64_t address() const { return reinterpret_cast<uint64_t>(p); }
+};
+
+}  // namespace
+
+TEST_CASE("a touch where no mapping is known of ends with SIGBUS") {
+  Client c;
+  Placed page(c);
+  CHECK(touch(page.p) == SIGBUS);
+}
+
+#ifdef PMFS_PAUSE_POINTS
+TEST_CASE("a fault that was too late for its mapping does no harm to the one that comes next to its address") {
+  Client c;
+  REQUIRE(c.ask(0, request(Op::kTruncate, c.file, kBlockSize)).err == 0);
+  Placed page(c);
+  pause::Gate stray("fault:stray");
+  std::atomic<int> came_to{-1};
+  std::thread touching([&] { came_to = touch(page.p); });
+  CHECK(stray.wait_arrived());
+  CHECK(c.ask(0, request(Op::kMap, c.file, page.address(), 0, kBlockSize, PROT_READ)).err == 0);
+  stray.release();
+  // It faults again, and now somebody is to map a block there. There is no agent; we do it.
+  for (int i = 0; i < 4000 && c.ring->header().agent_posted.load() == 0 && came_to.load() < 0; ++i) ::usleep(1000);
+  CHECK(c.ring->header().agent_posted.load() == 1);
+  alignas(kBlockSize) static const char zeros[kBlockSize] = {};
+  uffdio_copy copy{};
+  copy.dst = page.address();
+  copy.src = reinterpret_cast<uint64_t>(zeros);
+  copy.len = kBlockSize;
+  ::ioctl(c.uffd.get(), UFFDIO_COPY, &copy);
+  touching.join();
+  CHECK(came_to == 0);
+}
+#endif
 
 TEST_CASE("offsets and lengths at the edge of 64 bits") {
   Client c;
