@@ -1,6 +1,6 @@
 #!/bin/bash
-# exercise.sh native|fuse|shim|both|acked|tmpfs|planted|lists: run by on_mount.sh. PMFS_LONG=1: ten times 10^6 operations, each with a seed
-# of its own.
+# exercise.sh native|fuse|shim|both|acked|stalled|tmpfs|planted|lists: run by on_mount.sh. PMFS_LONG=1: ten times as many
+# operations, each time with a seed of its own.
 set -eu
 
 die() {
@@ -8,15 +8,19 @@ die() {
   exit 1
 }
 ops=200000 seeds=1
-case $1 in native | fuse | shim) ops=340000 ;; esac  # 10^6 together
-if [ -n "${PMFS_LONG:-}" ]; then ops=1000000 seeds=10; fi
+case $1 in
+  native | fuse | shim) ops=340000 ;;  # 10^6 together
+  stalled) ops=50000 ;;
+esac
+if [ -n "${PMFS_LONG:-}" ]; then seeds=10; fi
 run=()
 case $1 in
   native) target=(--volume "$VOL") ;;
   fuse) target=(--directory "$MNT") ;;
   shim) target=(--directory "$MNT" --must-map) run=("$BIN/pmfs" run --) ;;  # mapped accesses natively, the rest by the kernel
   both) target=(--volume "$VOL" --directory "$MNT") ;;
-  acked)  # natively, on a volume of its own in acked mode
+  acked | stalled)  # natively, on a volume of its own in acked mode; stalled: and all threads are held up at any instruction
+    if [ "$1" = stalled ]; then run=("$BIN/stall"); fi
     "$BIN/pmfs" mkfs "$WORK/acked" --size 64M >/dev/null
     mkfifo "$WORK/ready"
     "$BIN/pmfs" serve "$WORK/acked" --force-acked --ready-fd 3 3>"$WORK/ready" 2>"$WORK/acked.log" &
@@ -49,7 +53,7 @@ esac
 for seed in $(seq "$seeds"); do
   "${run[@]}" "$BIN/exerciser" "${target[@]}" --ops "$ops" --seed "$seed" --save "$WORK/list" || die "seed $seed, after $ops operations at most"
 done
-if [ "$1" = acked ]; then
+if [ -n "${manager:-}" ]; then
   "$BIN/pmfs" shutdown "$WORK/acked"
   wait "$manager"
   "$BIN/pmfs" fsck "$WORK/acked" || die "fsck"

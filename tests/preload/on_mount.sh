@@ -3,6 +3,8 @@
 # does, or if any of that does. Needs root and /dev/fuse.
 #
 #   on_mount.sh BIN_DIR SIZE COMMAND...      the command finds VOL, MNT, WORK (an empty directory on tmpfs) and BIN set
+#
+# A command that hangs is ended after 15 minutes (PMFS_LONG=1: 45), and the others have their turn.
 set -u
 
 BIN=$(cd "$1" && pwd)
@@ -26,6 +28,6 @@ die() {
 mkdir "$MNT"
 "$BIN/pmfs" mkfs "$VOL" --size "$size" >/dev/null || die mkfs
 timeout 30 "$BIN/pmfs" mount "$VOL" "$MNT" -o allow_other </dev/null || die mount
-"$@" || die "$* exited with $?"
+timeout -k 10 $([ -n "${PMFS_LONG:-}" ] && echo 45m || echo 15m) "$@" || die "$* exited with $?"
 timeout 60 "$BIN/pmfs" umount "$MNT" || die umount
 timeout 120 "$BIN/pmfs" fsck "$VOL" >"$WORK/fsck" || die "fsck: $(cat "$WORK/fsck")"
