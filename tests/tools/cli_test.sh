@@ -48,18 +48,16 @@ serve() {
   local dir=$1
   shift
   rm -f "$work/ready"
-  mkfifo "$work/ready"
-  exec 3<>"$work/ready"  # before it starts: what is written to a FIFO is lost when the last one closes it
-  "$bin/pmfs" serve "$dir" --ready-fd 3 "$@" 2>>"$work/log" &
+  # A file, not a FIFO: a read with a time limit may take the byte and say that there was none.
+  "$bin/pmfs" serve "$dir" --ready-fd 3 "$@" 3>"$work/ready" 2>>"$work/log" &
   manager=$!
   started+=("$manager")
-  local byte= i
-  for i in $(seq 150); do
-    IFS= read -r -N 1 -t 0.2 byte <&3 && break
-    kill -0 "$manager" 2>/dev/null || break
+  local i
+  for i in $(seq 300); do
+    if [ -s "$work/ready" ] || ! kill -0 "$manager" 2>/dev/null; then break; fi
+    sleep 0.1
   done
-  exec 3>&-
-  [ "$byte" = $'\x01' ] || die "serve $dir: not ready"
+  [ "$(od -An -tx1 "$work/ready")" = " 01" ] || die "serve $dir: not ready"
 }
 
 # The manager ends by itself within 30 s, with exit code $1.
