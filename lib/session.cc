@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +16,7 @@
 #include "lib/persist.h"
 #include "lib/spin.h"
 #include "pmfs/base/error.h"
+#include "pmfs/base/same_file.h"
 #include "pmfs/proto/control.h"
 
 namespace pmfs {
@@ -178,15 +178,6 @@ UniqueFd Session::fetch_sentinel(uint32_t handle) {
   }
 }
 
-namespace {
-
-bool same_memfd(const UniqueFd& a, const UniqueFd& b) {
-  struct stat x {}, y {};
-  return fstat(a.get(), &x) == 0 && fstat(b.get(), &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-}  // namespace
-
 // Asked for by each handle, as the manager keeps for an open file only what it has sent by that: another handle's may be one of a
 // mapping that is about to go, and be followed by another.
 std::shared_ptr<Sentinel> Session::sentinel(uint32_t handle) {
@@ -208,7 +199,7 @@ std::shared_ptr<Sentinel> Session::sentinel(uint32_t handle) {
     if (it == handles_.end()) fail(EBADF, "the file is closed");
     std::erase_if(sentinels_, [](const auto& e) { return e.second.expired(); });
     auto& known = sentinels_[id];
-    if (auto same = known.lock(); same && same_memfd(same->fd, s->fd)) {
+    if (auto same = known.lock(); same && same_file(same->fd.get(), s->fd.get())) {
       s.swap(same);  // by another handle of the file: one fd is enough
     } else {
       known = s;

@@ -6,11 +6,11 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "pmfs/base/error.h"
+#include "pmfs/base/same_file.h"
 #include "pmfs/base/sys.h"
 
 namespace pmfs::server {
@@ -144,16 +144,17 @@ std::shared_ptr<fault::Sentinel> Session::sentinel(const InodeRef& inode) {
   // Kept until the file is closed: the client has it mapped before the manager knows of the mapping, and who else has it may
   // be a mapping that is gone but for a command of it. (A mapping that is handed over may be of a file that is closed: it
   // keeps its own.)
-  const bool open = std::any_of(files_.begin(), files_.end(),
-                                [&](auto& o) { return o.second->inode && o.second->inode->ino == inode->ino; });
-  if (open && std::find(kept_sentinels_.begin(), kept_sentinels_.end(), s) == kept_sentinels_.end()) kept_sentinels_.push_back(s);
+  if (std::find(kept_sentinels_.begin(), kept_sentinels_.end(), s) == kept_sentinels_.end() && has_open(inode->ino))
+    kept_sentinels_.push_back(s);
   return s;
 }
 
+bool Session::has_open(Ino ino) const {
+  return std::any_of(files_.begin(), files_.end(), [&](auto& o) { return o.second->inode && o.second->inode->ino == ino; });
+}
+
 bool Session::has_ring(int fd) const {
-  struct stat mine, other;
-  return ring_fd_ && ::fstat(ring_fd_.get(), &mine) == 0 && ::fstat(fd, &other) == 0 && mine.st_dev == other.st_dev &&
-         mine.st_ino == other.st_ino;
+  return ring_fd_ && same_file(ring_fd_.get(), fd);
 }
 
 void Session::end(bool comes_back) {
@@ -238,11 +239,8 @@ void Session::close_file(uint32_t handle) {
   f = std::move(it->second);
   files_.erase(it);
   if (!f->inode) return;
-  uint64_t ino = to_u64(f->inode->ino);
-  bool other = std::any_of(files_.begin(), files_.end(),
-                           [&](auto& o) { return o.second->inode && o.second->inode->ino == f->inode->ino; });
-  if (other) return;
-  auto s = sentinels_[ino].lock();
+  if (has_open(f->inode->ino)) return;  // by another handle
+  auto s = sentinels_[to_u64(f->inode->ino)].lock();
   auto at = std::find(kept_sentinels_.begin(), kept_sentinels_.end(), s);
   if (at != kept_sentinels_.end()) {
     dropped.push_back(std::move(*at));

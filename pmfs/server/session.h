@@ -130,6 +130,7 @@ class Session final : public fault::Agent, public std::enable_shared_from_this<S
  private:
   void pump() REQUIRES(agent_mutex_);
   uint32_t take_handle() REQUIRES(files_mutex_);
+  bool has_open(Ino ino) const REQUIRES(files_mutex_);  // by some handle
   void take_ring(UniqueFd fd);
   std::shared_ptr<const void> answer_interrupted();
   void let_go(std::deque<fault::VmaCommand> commands);

@@ -13,7 +13,7 @@ case $1 in
   stalled) ops=50000 ;;
 esac
 if [ -n "${PMFS_LONG:-}" ]; then seeds=10; fi
-run=()
+run=() manager=
 case $1 in
   native) target=(--volume "$VOL") ;;
   fuse) target=(--directory "$MNT") ;;
@@ -53,7 +53,7 @@ esac
 for seed in $(seq "$seeds"); do
   "${run[@]}" "$BIN/exerciser" "${target[@]}" --ops "$ops" --seed "$seed" --save "$WORK/list" || die "seed $seed, after $ops operations at most"
 done
-if [ -n "${manager:-}" ]; then
+if [ -n "$manager" ]; then
   "$BIN/pmfs" shutdown "$WORK/acked"
   wait "$manager"
   "$BIN/pmfs" fsck "$WORK/acked" || die "fsck"

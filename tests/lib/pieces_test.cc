@@ -373,9 +373,6 @@ TEST_CASE("a mapping is cut while a fault in it is about to install: the fault g
   }
 }
 
-#endif
-
-#ifdef PMFS_PAUSE_POINTS
 // Two threads: one unmaps the last mapping of a closed file, and the manager has forgotten it; before the thread hears of that the
 // other one opens and maps the file.
 TEST_CASE("a file is mapped while its former mapping goes: behind the former end there is no SIGBUS when it grows") {
