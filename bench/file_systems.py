@@ -2,12 +2,12 @@
 """Ordinary programs on tmpfs, on ext4 (a loop device over that tmpfs), through bindfs (over that tmpfs) and on a mounted
 volume of that tmpfs, in turns, in one run: medians, and ratios to tmpfs.
 
-  bench/file_systems.py BIN_DIR [--rounds 5] [--seconds 1] [--no-realtime] [--out DIR]
+  bench/file_systems.py BIN_DIR [--rounds 5] [--seconds 1] [--realtime] [--out DIR]
                                                                   (as root; BIN_DIR has pmfs and its lib beside it)
 
 fio: 4 KiB, a file of 64 MiB, one job. Random reads and writes through the kernel; through a shared mapping with fio's mmap
 engine, under the preload shim on pmfs. sqlite: each insert a transaction of its own. tar: a generated tree of 2,000 files is
-unpacked and removed. Everything runs at real-time priority, before whatever else the machine does.
+unpacked and removed. --realtime: everything runs before whatever else the machine does (SCHED_FIFO).
 
 Writes DIR/file-systems.json, .svg and .md, and the table into DIR/../benchmarks.md; --out is docs/benchmarks.
 """
@@ -110,7 +110,7 @@ def main():
     parser.add_argument("bin_dir")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=1)
-    parser.add_argument("--no-realtime", action="store_true")
+    parser.add_argument("--realtime", action="store_true")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent.parent / "docs/benchmarks")
     args = parser.parse_args()
     missing = [c for c in ("fio", "bindfs", "mkfs.ext4", "gnuplot", "tar") if shutil.which(c) is None]
@@ -118,7 +118,7 @@ def main():
         sys.exit(f"not here: {', '.join(missing)}; Debian: apt-get install fio bindfs e2fsprogs gnuplot-nox")
     if os.geteuid() != 0:
         sys.exit("needs root: it mounts")
-    if not args.no_realtime:
+    if args.realtime:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
     pmfs = os.path.join(os.path.abspath(args.bin_dir), "pmfs")
     work = tempfile.mkdtemp(prefix="pmfs-file-systems-", dir="/dev/shm")

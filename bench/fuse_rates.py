@@ -2,8 +2,9 @@
 """Metadata rates of a mounted volume beside libfuse's own passthrough_ll, which is built from the examples that Debian's
 libfuse3-dev brings and serves a directory of the tmpfs that the volume is on. In one run, in turns: medians.
 
-  bench/fuse_rates.py BIN_DIR [--rounds 7] [--count 2000] [--realtime]         (as root; BIN_DIR has pmfs)
+  bench/fuse_rates.py BIN_DIR [--rounds 7] [--count 2000] [--poll] [--realtime]         (as root; BIN_DIR has pmfs)
 
+--poll: idle processors poll throughout, whoever is measured (pmfs mount has them do so in its own trains of requests only).
 --realtime: everything here runs before whatever else the machine does (SCHED_FIFO); without it, on a machine with other work,
 the figures are those of its scheduler.
 
@@ -55,8 +56,12 @@ def main():
     parser.add_argument("bin_dir")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--poll", action="store_true")
     parser.add_argument("--realtime", action="store_true")
     args = parser.parse_args()
+    if args.poll:
+        latency = open("/dev/cpu_dma_latency", "wb", buffering=0)  # the constraint is there while this is open
+        latency.write((0).to_bytes(4, sys.byteorder))
     if args.realtime:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))  # what is started here inherits it
     pmfs = os.path.join(os.path.abspath(args.bin_dir), "pmfs")

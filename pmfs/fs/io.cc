@@ -191,9 +191,13 @@ bool MountedVolume::protect(Inode& i, PageRange r) {
 }
 
 // Metadata is synchronous; what is left are stores through mappings: to the pages that were installed writable.
-void MountedVolume::fsync(Inode& i, PageRange pages) {
+void MountedVolume::fsync(Inode& i, PageRange pages, Wait wait) {
+  const auto not_if_no_wait = [&] {
+    if (wait == Wait::kNoWait) fail(EAGAIN, "inode {}: there is something to flush or to wait for", to_u64(i.ino));
+  };
   note_stores(i);
   if (i.all_dirty.load()) {
+    not_if_no_wait();
     const bool last_time = strangers() == 0 && i.foreign_ptes.load() == 0;
     for (const FileExtent& e : store_->extents(i.ino, {Pgoff(0), kEndOfFile}, SIZE_MAX))
       for (Pgoff p = e.pgoff; p < e.end();) {
@@ -206,13 +210,14 @@ void MountedVolume::fsync(Inode& i, PageRange pages) {
     if (last_time) i.all_dirty.store(false);
   }
   // A fault's mark comes when its entry is unlocked; its store may have happened before, by the PTE that is there already.
-  i.entries.drain(pages, Wait::kBlock);
+  if (!i.entries.drain(pages, wait)) not_if_no_wait();
   std::vector<PageRange> dirty;
   i.entries.for_each(pages, [&](Pgoff head, exclusion::Entry e) {
     if (!e.dirty()) return;
     if (dirty.empty() || dirty.back().end != head) dirty.push_back({head, head});
     dirty.back().end = head + e.pages();
   });
+  if (!dirty.empty()) not_if_no_wait();
   for (const PageRange& r : dirty) write_back(i, r);
 }
 

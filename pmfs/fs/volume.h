@@ -133,9 +133,10 @@ class MountedVolume {
   size_t read(Inode& i, std::span<std::byte> out, uint64_t offset, Wait wait = Wait::kBlock);
   size_t write(Inode& i, std::span<const std::byte> in, uint64_t offset, Wait wait = Wait::kBlock);
   uint64_t append(Inode& i, std::span<const std::byte> in, Wait wait = Wait::kBlock);  // returns the offset
-  void fsync(Inode& i) { fsync(i, {Pgoff(0), kEndOfFile}); }
+  void fsync(Inode& i, Wait wait = Wait::kBlock) { fsync(i, {Pgoff(0), kEndOfFile}, wait); }
   // Of the stores to these pages. In gated mode the PTEs are read-only then, and what is not stored to again is not flushed again.
-  void fsync(Inode& i, PageRange pages);
+  // Throws Error(EAGAIN): kNoWait, and there is something to flush or to wait for.
+  void fsync(Inode& i, PageRange pages, Wait wait = Wait::kBlock);
   // mtime moves if there may have been stores through mappings since the last call. The end of a mapping says so too.
   void note_stores(Inode& i);
 

@@ -35,6 +35,13 @@ unsigned number(std::string_view option, std::string_view text) {
   return n;
 }
 
+HaltPollWhen when(std::string_view option, std::string_view text) {
+  if (text == "auto") return HaltPollWhen::kAuto;
+  if (text == "always") return HaltPollWhen::kAlways;
+  if (text == "never") return HaltPollWhen::kNever;
+  fail(EINVAL, "mount option {}: auto, always or never is wanted", option);
+}
+
 }  // namespace
 
 ParsedOptions parse(const MountOptions& o) {
@@ -46,9 +53,12 @@ ParsedOptions parse(const MountOptions& o) {
       rest.remove_prefix(std::min(rest.size(), option.size() + 1));
       const size_t equals = option.find('=');
       const std::string_view name = option.substr(0, equals);
+      const std::string_view value = equals == option.npos ? ""sv : option.substr(equals + 1);
       if (name.empty() || among(kForOthers, name) || name == "comment" || name.starts_with("x-")) continue;
       if (name == "max_threads") {
-        p.threads = number(option, equals == option.npos ? ""sv : option.substr(equals + 1));
+        p.threads = number(option, value);
+      } else if (name == "halt_poll") {
+        p.halt_poll = when(option, value);
       } else if (name == "remount") {
         fail(EINVAL, "mount option remount: is between mount(8) and the kernel: mount -i -o remount,ro {}", o.dir);
       } else if (among(kRefused, name)) {

@@ -15,13 +15,17 @@ struct MountOptions {
 
 inline constexpr unsigned kMaxThreads = 1024;
 
+// Whether idle processors poll while requests come in trains; kAuto: see halt_poll.h.
+enum class HaltPollWhen { kAuto, kAlways, kNever };
+
 struct ParsedOptions {
   std::vector<std::string> fuse;  // for libfuse, which refuses what nobody knows
   unsigned threads = 0;
+  HaltPollWhen halt_poll = HaltPollWhen::kAuto;
 };
 
 // Throws Error(EINVAL): an option that would make the mount incoherent with native clients (writeback_cache), or that
-// pmfs sets itself (fsname, subtype, fd, ...); max_threads that is no number from 1 to kMaxThreads.
+// pmfs sets itself (fsname, subtype, fd, ...); max_threads that is no number from 1 to kMaxThreads; halt_poll that is not auto, always or never.
 ParsedOptions parse(const MountOptions& o);
 
 }  // namespace pmfs::fuse

@@ -36,6 +36,7 @@ void getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
 void setattr(fuse_req_t req, fuse_ino_t ino, struct stat* want, int what, fuse_file_info*) {
   answer(req, [&](Mount& m) {
     if (what & FUSE_SET_ATTR_SIZE) {
+      m.loop().will_block();
       const InodeRef file = m.nodes().file(Ino{ino});
       drop_privileges(req, m, Ino{ino});
       m.volume().truncate(*file, static_cast<uint64_t>(want->st_size));

@@ -12,7 +12,7 @@ namespace {
 
 // First without waiting behind another operation on the file, so that other requests need not wait too.
 template <class F>
-size_t waiting_last(Mount& m, F&& f) {
+auto waiting_last(Mount& m, F&& f) {
   try {
     return f(Wait::kNoWait);
   } catch (const Error& e) {
@@ -20,6 +20,10 @@ size_t waiting_last(Mount& m, F&& f) {
   }
   m.loop().will_block();
   return f(Wait::kBlock);
+}
+
+void flush(Mount& m, Inode& file) {
+  waiting_last(m, [&](Wait wait) { m.volume().fsync(file, wait); });
 }
 
 // A write that had to stop behind a busy page waits for that one: who called write(2) expects all of it written.
@@ -65,17 +69,14 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t 
       m.volume().append(*file, in, wait);  // the kernel's idea of the end may be old
       return size;
     });
-    if (fi->flags & (O_SYNC | O_DSYNC)) {
-      m.loop().will_block();
-      m.volume().fsync(*file);
-    }
+    if (fi->flags & (O_SYNC | O_DSYNC)) flush(m, *file);
     fuse_reply_write(req, n);
   });
 }
 
 void fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
   answer(req, [&](Mount& m) {
-    m.volume().fsync(*m.nodes().file(Ino{ino}));
+    flush(m, *m.nodes().file(Ino{ino}));
     fuse_reply_err(req, 0);
   });
 }

@@ -45,8 +45,8 @@ UniqueFd clone_of(int session_fd) {
   return fd;
 }
 
-// Looks at metadata or changes a little of it. What may be long says so by will_block(): a read or write that has to wait, a
-// FORGET that ends a large file.
+// Looks at metadata or changes a little of it. What may be long says so by will_block(): a read, write or
+// fsync that has to wait, a FORGET that ends a large file, a SETATTR with a size.
 bool is_short(const void* request) {
   fuse_in_header h;
   std::memcpy(&h, request, sizeof h);
@@ -59,6 +59,7 @@ bool is_short(const void* request) {
     case FUSE_WRITE: return h.len <= kShortIo;
     case FUSE_LOOKUP:
     case FUSE_GETATTR:
+    case FUSE_SETATTR:
     case FUSE_ACCESS:
     case FUSE_CREATE:
     case FUSE_MKNOD:
@@ -73,11 +74,16 @@ bool is_short(const void* request) {
     case FUSE_RENAME:
     case FUSE_RENAME2:
     case FUSE_FLUSH:
+    case FUSE_FSYNC:
+    case FUSE_FSYNCDIR:
     case FUSE_RELEASE:
     case FUSE_OPENDIR:
     case FUSE_RELEASEDIR:
     case FUSE_STATFS:
     case FUSE_GETXATTR:
+    case FUSE_SETXATTR:
+    case FUSE_LISTXATTR:
+    case FUSE_REMOVEXATTR:
     case FUSE_INTERRUPT: return true;
     default: return false;
   }
@@ -114,7 +120,9 @@ void RequestLoop::stop() {
 
 bool RequestLoop::become_reader() {
   MutexLock l(mutex_);
+  ++waiting_;
   while (reader_ && !stop_.load()) no_reader_.Wait(mutex_);
+  --waiting_;
   if (stop_.load()) return false;
   reader_ = true;
   return true;
@@ -122,6 +130,7 @@ bool RequestLoop::become_reader() {
 
 void RequestLoop::stop_reading() {
   MutexLock l(mutex_);
+  if (waiting_ == 0) halt_poll_.give_up();  // nobody reads for a while
   reader_ = false;
   if (stop_.load()) {
     no_reader_.SignalAll();
@@ -163,22 +172,29 @@ void RequestLoop::run() {
 }
 
 ssize_t RequestLoop::read(int fd, void* buffer, size_t bytes) {
-  if (spin_) {
-    ++at_once_;
-    int64_t now = sys().monotonic_ns();
-    if (now - last_answer_ns_.load(std::memory_order_relaxed) < kMaxSpinNs) spin_ns_ = kMaxSpinNs;
-    t_came_by = impatient_.get();
-    for (const int64_t until = now + (spin_ns_ >= kMinSpinNs ? spin_ns_ : 0);; now = sys().monotonic_ns()) {
-      const ssize_t n = ::read(impatient_.get(), buffer, bytes);
-      if (n >= 0 || errno != EAGAIN) return n;
-      at_once_ = 0;
-      if (now >= until) break;
-      for (int i = 0; i < 4; ++i) __builtin_ia32_pause();
-    }
-    spin_ns_ /= 2;
+  if (!spin_) {
+    t_came_by = fd;
+    return ::read(fd, buffer, bytes);
   }
+  ++at_once_;
+  const int64_t begin = sys().monotonic_ns();
+  int64_t now = begin;
+  if (now - last_answer_ns_.load(std::memory_order_relaxed) < kMaxSpinNs) spin_ns_ = kMaxSpinNs;
+  t_came_by = impatient_.get();
+  for (const int64_t until = now + (spin_ns_ >= kMinSpinNs ? spin_ns_ : 0);; now = sys().monotonic_ns()) {
+    const ssize_t n = ::read(impatient_.get(), buffer, bytes);
+    if (n > 0) halt_poll_.came(now - begin);
+    if (n >= 0 || errno != EAGAIN) return n;
+    at_once_ = 0;
+    if (now >= until) break;
+    for (int i = 0; i < 4; ++i) __builtin_ia32_pause();
+  }
+  spin_ns_ /= 2;
+  halt_poll_.linger(fd, now - begin);
   t_came_by = fd;
-  return ::read(fd, buffer, bytes);
+  const ssize_t n = ::read(fd, buffer, bytes);
+  if (n > 0) halt_poll_.came(sys().monotonic_ns() - begin);
+  return n;
 }
 
 ssize_t RequestLoop::write(int fd, iovec* parts, int count) {

@@ -3,7 +3,8 @@
 // One thread at a time, the reader, waits for requests; the others sleep. The reader executes what is short by itself and
 // reads on; before anything that may take long, or where requests pile up, it makes another one the reader. After a request
 // it looks for the next one for a moment before it falls asleep: most come in trains from one program, which then need not
-// wake anybody here. How long is adaptive, as for the workers of native clients (server/workers.cc). (Tried and slower: the
+// wake anybody here. How long is adaptive, as for the workers of native clients (server/workers.cc). Who asked is woken sooner
+// then, too (halt_poll.h). (Tried and slower: the
 // reader asleep on the processor of the thread that asks, as fault/pager.h does it.)
 //
 //   thread  | reads a short request | reads another one, or will_block() | many were there at once | is told to stop
@@ -24,6 +25,7 @@
 
 #include "pmfs/base/mutex.h"
 #include "pmfs/base/unique_fd.h"
+#include "pmfs/fuse/halt_poll.h"
 
 struct fuse_session;
 
@@ -31,7 +33,8 @@ namespace pmfs::fuse {
 
 class RequestLoop {
  public:
-  RequestLoop() = default;
+  // Throws Error, as HaltPoll does.
+  explicit RequestLoop(HaltPollWhen halt_poll) : halt_poll_(halt_poll) {}
   // The session is mounted. `on_end`: called once, by one of the threads, when the file system is unmounted.
   void start(fuse_session* session, unsigned threads, std::function<void()> on_end);
   // Waits for what is being executed. After start(), before the session is unmounted.
@@ -55,7 +58,8 @@ class RequestLoop {
   std::function<void()> on_end_;
   UniqueFd impatient_;   // the same connection, and a read returns at once; none where /dev/fuse can't be opened
   bool spin_ = false;    // not on one processor
-  int64_t spin_ns_ = 0;  // the reader's, as the next one
+  int64_t spin_ns_ = 0;  // the reader's, as the next two
+  HaltPoll halt_poll_;
   unsigned at_once_ = 0;  // so many requests in a row were there already
   std::atomic<int64_t> last_answer_ns_{0};
   std::atomic<bool> stop_{false};
@@ -63,6 +67,7 @@ class RequestLoop {
   Mutex mutex_{LockRank::kLeaf, "fuse reader"};
   CondVar no_reader_;
   bool reader_ GUARDED_BY(mutex_) = false;
+  unsigned waiting_ GUARDED_BY(mutex_) = 0;  // to be the reader
   std::vector<std::thread> threads_;
 };
 

@@ -27,6 +27,19 @@ TEST_CASE("mount options: max_threads") {
   }
 }
 
+TEST_CASE("mount options: halt_poll") {
+  using fuse::HaltPollWhen;
+  CHECK(parse(with({})).halt_poll == HaltPollWhen::kAuto);
+  CHECK(parse(with({"ro,halt_poll=never"})).halt_poll == HaltPollWhen::kNever);
+  CHECK(parse(with({"halt_poll=never,halt_poll=always"})).halt_poll == HaltPollWhen::kAlways);
+  CHECK(parse(with({"halt_poll=always,halt_poll=auto"})).halt_poll == HaltPollWhen::kAuto);
+  CHECK(parse(with({"halt_poll=never"})).fuse.empty());
+  for (const char* bad : {"halt_poll", "halt_poll=", "halt_poll=yes"}) {
+    INFO(bad);
+    CHECK(error_of([&] { parse(with({bad})); }) == EINVAL);
+  }
+}
+
 TEST_CASE("mount options: what would be incoherent, or is pmfs's to say, is refused") {
   for (const char* bad : {"writeback_cache", "kernel_cache", "fsname=x", "subtype=y", "ro,fd=3", "remount,ro"}) {
     INFO(bad);

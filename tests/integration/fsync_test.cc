@@ -9,6 +9,7 @@
 
 #include "pmfs/base/pause.h"
 #include "pmfs/base/sys.h"
+#include "tests/support/error_of.h"
 
 using namespace pmfs;
 using namespace pmfs::test;
@@ -79,6 +80,21 @@ TEST_CASE("fsync: loads make nothing dirty, stores do, and what was flushed is c
   CHECK(t.m.p1_violations(*t.a) == 0);
 }
 
+TEST_CASE("fsync: one that does not wait flushes nothing: it says that there is something, or all is flushed", "[fsync][gated]") {
+  Shared t(16);
+  const auto now = [&] { return error_of([&] { t.m.volume().fsync(*t.i, Wait::kNoWait); }); };
+  CHECK(now() == 0);
+  CHECK(t.a->cmd("load m " + at(3)) == "17");
+  t.a->ok("store m " + at(3) + " 1");
+  CHECK(now() == EAGAIN);
+  CHECK(t.dirty(3));
+  t.a->ok("unmap m");
+  CHECK(now() == EAGAIN);  // the mark stays when the mapping has gone
+  t.b->ok("unmap m");
+  t.b->ok("fsync f");
+  CHECK(now() == 0);
+}
+
 TEST_CASE("fsync: a page that can't be protected keeps its mark, since stores to it are not seen", "[fsync][gated]") {
   Shared t(16);
   t.a->ok("store m 0 1");
@@ -118,6 +134,7 @@ TEST_CASE("fsync: a store whose fault has installed its PTE, and not marked the 
   t.b->ok("async 1 fsync f");
   for (int k = 0; k < 4000 && t.b->cmd("poll 1") == "pending" && t.i->entries.waiters() == 0; ++k) ::usleep(1000);
   CHECK(t.b->cmd("poll 1") == "pending");
+  CHECK(error_of([&] { t.m.volume().fsync(*t.i, Wait::kNoWait); }) == EAGAIN);
   gate.release();
   CHECK(t.b->cmd("wait 1") == "ok");
   CHECK(t.a->cmd("wait 1") == "ok");

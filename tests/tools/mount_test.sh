@@ -184,11 +184,45 @@ clean
 step "options"
 refuses "max_threads" pmfs mount "$vol" "$mnt" -o max_threads=none
 refuses "writeback_cache" pmfs mount "$vol" "$mnt" -o ro,writeback_cache
+refuses "halt_poll" pmfs mount "$vol" "$mnt" -o halt_poll=yes
 refuses "unknown option" pmfs mount "$vol" "$mnt" -o no_such_option
 pmfs mount "$vol" "$mnt" -o defaults,ro,noexec,nofail,max_threads=2
 grep -q "^$vol $mnt fuse.pmfs ro,.*noexec.*default_permissions" /proc/self/mounts || die "options: $(grep " $mnt " /proc/self/mounts)"
 refuses "Read-only" touch "$mnt/mine"
 pmfs umount "$mnt"
+
+# In a mount namespace of its own a file stands for the device, and shows what the kernel would have been told: 0 in a train of
+# requests, 2,000,000,000 (no constraint) when it is over.
+step "idle processors poll in a train of requests, and halt when it is over; never if told so"
+for when in always never; do
+  : >"$work/latency"
+  bin=$bin vol=$vol mnt=$mnt work=$work unshare -m bash -s "$when" <<'SH' || die "halt_poll=$when"
+set -eu
+mount --make-rprivate /
+mount --bind "$work/latency" /dev/cpu_dma_latency
+timeout 60 "$bin/pmfs" mount "$vol" "$mnt" -o halt_poll=$1
+timeout 60 python3 - "$1" <<'PY'
+import os, struct, sys, time
+NONE = 2_000_000_000
+with open("/dev/cpu_dma_latency", "rb") as f:
+    told = lambda: struct.unpack(f"{os.fstat(f.fileno()).st_size // 4}i", os.pread(f.fileno(), 1 << 20, 0))
+    file = os.open(os.environ["mnt"] + "/train", os.O_CREAT | os.O_WRONLY)
+    trains = 0
+    while trains < 20 or (sys.argv[1] == "always" and not told()):
+        for _ in range(1000):
+            os.pwrite(file, b"x", 0)
+        trains += 1
+    os.close(file)
+    if sys.argv[1] == "never":
+        assert told() == (), told()
+    else:
+        while told()[-1] != NONE:
+            time.sleep(0.01)
+        assert told() == (0, NONE) * (len(told()) // 2), told()
+PY
+timeout 60 "$bin/pmfs" umount "$mnt"
+SH
+done
 
 step "a lazy umount: what is open goes on, then the manager ends"
 pmfs mount "$vol" "$mnt"

@@ -115,11 +115,17 @@ void add_mount(CLI::App& app, Context& c) {
       "  pmfs mount /dev/shm/vol /mnt -o allow_other -o ro\n"
       "  pmfs umount /mnt\n"
       "Native clients can use the volume meanwhile: both see the same bytes at once. A shared mmap of a\n"
-      "file on the mount is refused (ENODEV); libpmfs maps files.\n",
+      "file on the mount is refused (ENODEV); libpmfs maps files.\n"
+      "\n"
+      "Mount options of pmfs's own:\n"
+      "  max_threads=N      threads that answer the kernel\n"
+      "  halt_poll=WHEN     whether idle processors poll, instead of halting, while requests come one after\n"
+      "                     another: who waits for an answer is woken sooner. always; never; auto: in a guest of\n"
+      "                     up to eight processors, if /dev/cpu_dma_latency can be opened (root)\n",
       [m] { mount(*m); });
   cmd->add_option("VOLUME", m->serve.dir, "directory of the volume")->required();
   cmd->add_option("DIR", m->serve.mount.dir, "where")->required();
-  cmd->add_option("-o", m->serve.mount.options, "mount options: ro, allow_other, nosuid, nodev, noexec, max_threads=N, ...");
+  cmd->add_option("-o", m->serve.mount.options, "mount options: ro, allow_other, nosuid, nodev, noexec, max_threads=N, halt_poll=WHEN, ...");
   cmd->add_flag("-f,--foreground", m->foreground, "stay in the foreground, and log to standard error");
   cmd->add_option("--log", m->log, "where the background process logs to; default: VOLUME/manager.log");
   cmd->add_option("--threads", m->serve.mount.threads, "that answer the kernel")->check(CLI::Range(1, 64))->capture_default_str();
