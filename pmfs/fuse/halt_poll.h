@@ -4,8 +4,9 @@
 // hypervisor, which takes longer than all else about a short request (docs/benchmarks.md); one that polls while it is idle
 // sees a store. What the kernel has for that is a constraint on processors' latency, of whoever has /dev/cpu_dma_latency
 // open, in microseconds; with 0 they poll (Documentation/power/pm_qos_interface.rst; drivers/cpuidle/governors/haltpoll.c,
-// menu.c). It is the machine's, so it is asked for only in trains, for as long after one as the kernel's own
-// guest_halt_poll_ns has it, and gone with the process.
+// menu.c). A kernel without a cpuidle driver (/sys/devices/system/cpu/cpuidle/current_driver: none) halts all the same. The
+// constraint is the machine's, so it is asked for only in trains, for as long after one as the kernel's own guest_halt_poll_ns
+// has it, and gone with the process.
 //
 //   train: kTrain requests in a row, each within kLingerNs after its reader began to wait
 //
