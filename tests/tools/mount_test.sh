@@ -203,9 +203,13 @@ mount --bind "$work/latency" /dev/cpu_dma_latency
 timeout 60 "$bin/pmfs" mount "$vol" "$mnt" -o halt_poll=$1
 timeout 60 python3 - "$1" <<'PY'
 import os, struct, sys, time
+
 NONE = 2_000_000_000
 with open("/dev/cpu_dma_latency", "rb") as f:
-    told = lambda: struct.unpack(f"{os.fstat(f.fileno()).st_size // 4}i", os.pread(f.fileno(), 1 << 20, 0))
+    def told():
+        words = os.pread(f.fileno(), 1 << 20, 0)
+        return struct.unpack(f"{len(words) // 4}i", words)
+
     file = os.open(os.environ["mnt"] + "/train", os.O_CREAT | os.O_WRONLY)
     trains = 0
     while trains < 20 or (sys.argv[1] == "always" and not told()):
@@ -216,9 +220,9 @@ with open("/dev/cpu_dma_latency", "rb") as f:
     if sys.argv[1] == "never":
         assert told() == (), told()
     else:
-        while told()[-1] != NONE:
+        while (words := told())[-1] != NONE:
             time.sleep(0.01)
-        assert told() == (0, NONE) * (len(told()) // 2), told()
+        assert words == (0, NONE) * (len(words) // 2), words
 PY
 timeout 60 "$bin/pmfs" umount "$mnt"
 SH
