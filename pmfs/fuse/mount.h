@@ -21,7 +21,8 @@ namespace pmfs::fuse {
 class Mount final : private Leases::Holder {
  public:
   // Mounts and serves. A place where a manager that died is still mounted is unmounted first. Throws Error: ENOENT,
-  // ENOTDIR; EINVAL: an option nobody knows (see mount_options.h); EACCES, ENOENT: halt_poll=always, and it can't be; EPERM, EIO: what libfuse could not do is said on stderr by itself.
+  // ENOTDIR; EINVAL: an option nobody knows (see mount_options.h); EACCES, ENOENT: halt_poll=always, and it can't be; EPERM,
+  // EIO: what libfuse could not do is said on stderr by itself.
   // `on_end` is called by a thread of the mount's when it is gone by somebody else's hand (umount).
   Mount(MountedVolume& volume, const MountOptions& o, std::function<void()> on_end);
   // Waits for the requests under way and unmounts, busy or not: what is open there says ENOTCONN from now on.

@@ -25,7 +25,8 @@ struct ParsedOptions {
 };
 
 // Throws Error(EINVAL): an option that would make the mount incoherent with native clients (writeback_cache), or that
-// pmfs sets itself (fsname, subtype, fd, ...); max_threads that is no number from 1 to kMaxThreads; halt_poll that is not auto, always or never.
+// pmfs sets itself (fsname, subtype, fd, ...); max_threads that is no number from 1 to kMaxThreads; halt_poll that is not
+// auto, always or never.
 ParsedOptions parse(const MountOptions& o);
 
 }  // namespace pmfs::fuse

@@ -45,8 +45,8 @@ UniqueFd clone_of(int session_fd) {
   return fd;
 }
 
-// Looks at metadata or changes a little of it. What may be long says so by will_block(): a read, write or
-// fsync that has to wait, a FORGET that ends a large file, a SETATTR with a size.
+// Looks at metadata or changes a little of it. What may be long says so by will_block(): a read, write or fsync that has to
+// wait, a FORGET that ends a large file, a SETATTR with a size.
 bool is_short(const void* request) {
   fuse_in_header h;
   std::memcpy(&h, request, sizeof h);
@@ -128,9 +128,14 @@ bool RequestLoop::become_reader() {
   return true;
 }
 
-void RequestLoop::stop_reading() {
+bool RequestLoop::nobody_waits() {
   MutexLock l(mutex_);
-  if (waiting_ == 0) halt_poll_.give_up();  // nobody reads for a while
+  return waiting_ == 0;
+}
+
+void RequestLoop::stop_reading() {
+  if (halt_poll_.held() && nobody_waits()) halt_poll_.give_up();  // it may be a while until somebody reads
+  MutexLock l(mutex_);
   reader_ = false;
   if (stop_.load()) {
     no_reader_.SignalAll();

@@ -3,9 +3,9 @@
 // One thread at a time, the reader, waits for requests; the others sleep. The reader executes what is short by itself and
 // reads on; before anything that may take long, or where requests pile up, it makes another one the reader. After a request
 // it looks for the next one for a moment before it falls asleep: most come in trains from one program, which then need not
-// wake anybody here. How long is adaptive, as for the workers of native clients (server/workers.cc). Who asked is woken sooner
-// then, too (halt_poll.h). (Tried and slower: the
-// reader asleep on the processor of the thread that asks, as fault/pager.h does it.)
+// wake anybody here. How long is adaptive, as for the workers of native clients (server/workers.cc). (Tried and slower: the
+// reader asleep on the processor of the thread that asks, as fault/pager.h does it.) In a train who asked is woken sooner, too
+// (halt_poll.h).
 //
 //   thread  | reads a short request | reads another one, or will_block() | many were there at once | is told to stop
 //   reader  | executes, reads on    | -> busy, wakes another             | -> busy, wakes another  | ends, wakes another
@@ -52,6 +52,7 @@ class RequestLoop {
  private:
   void run();
   bool become_reader();
+  bool nobody_waits();
   void stop_reading();
 
   fuse_session* session_ = nullptr;
@@ -59,7 +60,7 @@ class RequestLoop {
   UniqueFd impatient_;   // the same connection, and a read returns at once; none where /dev/fuse can't be opened
   bool spin_ = false;    // not on one processor
   int64_t spin_ns_ = 0;  // the reader's, as the next two
-  HaltPoll halt_poll_;
+  HaltPoll halt_poll_;   // the reader's
   unsigned at_once_ = 0;  // so many requests in a row were there already
   std::atomic<int64_t> last_answer_ns_{0};
   std::atomic<bool> stop_{false};

@@ -2,7 +2,7 @@
 // a file here: what is written there is what the kernel would have been told.
 #include <catch2/catch.hpp>
 
-#include <unistd.h>
+#include <sys/eventfd.h>
 
 #include <fstream>
 #include <string>
@@ -37,15 +37,12 @@ void train(HaltPoll& h, unsigned requests = HaltPoll::kTrain) {
   for (unsigned i = 0; i < requests; ++i) h.came(kSoon);
 }
 
-struct Pipe {
-  UniqueFd out, in;
-  Pipe() {
-    int ends[2];
-    REQUIRE(::pipe(ends) == 0);
-    out.reset(ends[0]);
-    in.reset(ends[1]);
-  }
-};
+// Readable if there is a request.
+UniqueFd connection(unsigned requests) {
+  UniqueFd fd(::eventfd(requests, EFD_CLOEXEC));
+  REQUIRE(fd);
+  return fd;
+}
 
 }  // namespace
 
@@ -65,26 +62,25 @@ TEST_CASE("halt poll: a train is so many requests in a row, each soon") {
 
 TEST_CASE("halt poll: given up when no request comes, and taken again") {
   Device device;
-  Pipe requests;
+  const UniqueFd quiet = connection(0);
   HaltPoll h(HaltPollWhen::kAlways, device.path.c_str());
-  h.linger(requests.out.get(), 0);  // holds nothing: returns at once
+  h.linger(quiet.get(), 0);  // holds nothing: returns at once
   train(h);
-  h.linger(requests.out.get(), kSoon);
+  h.linger(quiet.get(), kSoon);
   CHECK_FALSE(h.held());
   h.give_up();  // nothing to give up
   CHECK(device.told() == std::vector{kPoll, kNone});
   train(h);
-  h.linger(requests.out.get(), kLate);
+  h.linger(quiet.get(), kLate);
   CHECK(device.told() == std::vector{kPoll, kNone, kPoll, kNone});
 }
 
 TEST_CASE("halt poll: kept when a request is there") {
   Device device;
-  Pipe requests;
-  REQUIRE(::write(requests.in.get(), "r", 1) == 1);
+  const UniqueFd busy = connection(1);
   HaltPoll h(HaltPollWhen::kAlways, device.path.c_str());
   train(h);
-  h.linger(requests.out.get(), kSoon);
+  h.linger(busy.get(), kSoon);
   CHECK(h.held());
   CHECK(device.told() == std::vector{kPoll});
 }

@@ -125,7 +125,8 @@ void add_mount(CLI::App& app, Context& c) {
       [m] { mount(*m); });
   cmd->add_option("VOLUME", m->serve.dir, "directory of the volume")->required();
   cmd->add_option("DIR", m->serve.mount.dir, "where")->required();
-  cmd->add_option("-o", m->serve.mount.options, "mount options: ro, allow_other, nosuid, nodev, noexec, max_threads=N, halt_poll=WHEN, ...");
+  cmd->add_option("-o", m->serve.mount.options,
+                  "mount options: ro, allow_other, nosuid, nodev, noexec, max_threads=N, halt_poll=WHEN, ...");
   cmd->add_flag("-f,--foreground", m->foreground, "stay in the foreground, and log to standard error");
   cmd->add_option("--log", m->log, "where the background process logs to; default: VOLUME/manager.log");
   cmd->add_option("--threads", m->serve.mount.threads, "that answer the kernel")->check(CLI::Range(1, 64))->capture_default_str();
