@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <climits>
 
+#include "lib/memory_calls.h"
 #include "lib/spin.h"
 #include "pmfs/base/error.h"
 
@@ -23,9 +24,34 @@ int raw_ioctl(int fd, unsigned long request, void* arg) {
   return syscall(SYS_ioctl, fd, request, arg) == 0 ? 0 : errno;
 }
 
+// Far below where the kernel puts what it may put anywhere. There it would take the highest gap that is large enough, which
+// may be one that the application has just unmapped and is about to fill by MAP_FIXED: what we make there would be
+// replaced, and what we then move be the application's.
+void* find_workshop() {
+  constexpr uintptr_t kFarthest = uintptr_t{1} << 44, kNearest = uintptr_t{1} << 36, kAlign = uintptr_t{1} << 30;
+  static std::atomic<uintptr_t> agents{0};  // each has a place of its own
+  const uintptr_t nth = agents.fetch_add(1, std::memory_order_relaxed) % 16;
+  const auto probe = [](uintptr_t at) {
+    void* p = kernel::mmap(reinterpret_cast<void*>(at), kAlign, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return uintptr_t{0};
+    kernel::munmap(p, kAlign);
+    return reinterpret_cast<uintptr_t>(p);
+  };
+  const uintptr_t usual = probe(0);
+  for (uintptr_t distance = kFarthest; distance >= kNearest; distance /= 4) {
+    const uintptr_t below = distance + nth * (distance / 16);
+    if (usual <= below) continue;
+    const uintptr_t at = (usual - below) & ~(kAlign - 1);
+    if (probe(at) == at) return reinterpret_cast<void*>(at);
+  }
+  return nullptr;  // little address space: wherever the kernel likes
+}
+
 }  // namespace
 
-Agent::Agent(const proto::Ring& ring, Fds fds) : ring_(ring), fds_(fds) { thread_.start(entry, this, "pmfs-agent"); }
+Agent::Agent(const proto::Ring& ring, Fds fds) : ring_(ring), fds_(fds), workshop_(find_workshop()) {
+  thread_.start(entry, this, "pmfs-agent");
+}
 
 Agent::~Agent() {
   if (thread_.running()) stop();
@@ -145,7 +171,7 @@ int Agent::execute(const proto::AgentCommand& c) {
 // faults the kernel would resolve on its own, but for direct ones (mode 0), which are for that.
 int Agent::map_into_place(const proto::AgentCommand& c, int fd, uint64_t mode) {
   const int how = mode == 0 && fds_.map_sync ? MAP_SHARED_VALIDATE | MAP_SYNC : MAP_SHARED | MAP_NORESERVE;
-  const long tmp = syscall(SYS_mmap, nullptr, c.length, c.prot, how, fd, c.region_offset);
+  const long tmp = syscall(SYS_mmap, workshop_, c.length, c.prot, how, fd, c.region_offset);
   if (tmp == -1) return errno;
   int err = 0;
   if (syscall(SYS_madvise, tmp, c.length, MADV_DONTFORK) != 0) err = errno;

@@ -56,6 +56,7 @@ class Agent {
 
   const proto::Ring& ring_;
   const Fds fds_;
+  void* const workshop_;  // where VMAs are made before they are moved into place: a hint
   RawThread thread_;
   std::atomic<bool> stop_{false};
   std::atomic<bool> dead_{false};

@@ -76,6 +76,48 @@ TEST_CASE("a command that fails says so and leaves what was there; the next one 
   munmap(reinterpret_cast<void*>(va), 4 * kPage);
 }
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // their runtimes map memory whenever they like
+
+// As a program does that unmaps a range and then maps something there by MAP_FIXED.
+TEST_CASE("nothing of the agent's is ever in a gap that the application has made") {
+  FakeManager m([](const Request&, std::byte*, Reply&) { return true; });
+  const auto s = Session::connect(m.path());
+  const uint64_t va = reserve(kPage), gap = reserve(3 * kPage) + kPage;
+  // No other gap is as high.
+  std::vector<std::pair<void*, size_t>> above;
+  for (size_t bytes = size_t{1} << 40; bytes >= kPage;) {
+    void* p = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reinterpret_cast<uint64_t>(p) > gap && p != MAP_FAILED) {
+      above.emplace_back(p, bytes);
+      continue;
+    }
+    if (p != MAP_FAILED) munmap(p, bytes);
+    bytes /= 2;
+  }
+  munmap(reinterpret_cast<void*>(gap), kPage);
+  void* first = mmap(nullptr, kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(reinterpret_cast<uint64_t>(first) == gap);  // so the kernel would put it there
+  munmap(first, kPage);
+  size_t taken = 0;
+  for (int n = 0; n < 200; ++n) {
+    uint64_t last = 0;
+    for (uint64_t k = 0; k < kAgentSlots / 2; ++k) last = m.post(AgentOp::kMapRegion, va, kPage, k * kPage, PROT_READ | PROT_WRITE);
+    while (m.ring().header().agent_done < last) {
+      void* p = mmap(reinterpret_cast<void*>(gap), kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+      if (p == MAP_FAILED)
+        ++taken;
+      else
+        munmap(p, kPage);
+    }
+  }
+  CHECK(taken == 0);
+  for (const auto& [p, bytes] : above) munmap(p, bytes);
+  munmap(reinterpret_cast<void*>(gap - kPage), 3 * kPage);
+  munmap(reinterpret_cast<void*>(va), kPage);
+}
+
+#endif
+
 TEST_CASE("a reply that names a command is returned when the agent has executed it") {
   FakeManager* manager = nullptr;
   uint64_t va = reserve(kPage);

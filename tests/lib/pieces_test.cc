@@ -23,9 +23,31 @@ namespace {
 
 constexpr size_t kPage = 4096;
 
+// Gaps of three pages, above whatever is mapped later. The kernel takes the highest gap that is large enough: the sanitizers'
+// runtimes map a page now and then, and it is not to be in a range that a test has just unmapped.
+class Decoys {
+ public:
+  Decoys() {
+    void* p = mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    REQUIRE(p != MAP_FAILED);
+    p_ = static_cast<char*>(p);
+    for (size_t at = kPage; at + 3 * kPage <= kBytes; at += 4 * kPage) munmap(p_ + at, 3 * kPage);
+  }
+  ~Decoys() {
+    for (size_t at = 0; at < kBytes; at += 4 * kPage) munmap(p_ + at, kPage);
+  }
+  Decoys(const Decoys&) = delete;
+  Decoys& operator=(const Decoys&) = delete;
+
+ private:
+  static constexpr size_t kBytes = size_t{1} << 21;  // less than any mapping takes while it is placed
+  char* p_;
+};
+
 // A file of 64 pages, page k full of k + 1, and all of it mapped with every page touched.
 struct Mapped {
   test::RealManager m;
+  Decoys decoys;
   pmfs_volume* v;
   int fd;
   char* p;
