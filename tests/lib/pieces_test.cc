@@ -23,31 +23,37 @@ namespace {
 
 constexpr size_t kPage = 4096;
 
-// Gaps of three pages, above whatever is mapped later. The kernel takes the highest gap that is large enough: the sanitizers'
-// runtimes map a page now and then, and it is not to be in a range that a test has just unmapped.
-class Decoys {
+// The sanitizers' runtimes map memory when they like, and the kernel takes the highest gap that is large enough: that is not to
+// be what a test has just unmapped and is about to map again. So there are gaps of some pages above everything mapped later, and
+// a wall below a mapping, without which what is unmapped at its start is one with the large gap below it.
+class OtherGaps {
  public:
-  Decoys() {
+  OtherGaps() {
     void* p = mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     REQUIRE(p != MAP_FAILED);
     p_ = static_cast<char*>(p);
-    for (size_t at = kPage; at + 3 * kPage <= kBytes; at += 4 * kPage) munmap(p_ + at, 3 * kPage);
+    for (size_t at = 0; at < kBytes; at += kStep) munmap(p_ + at + kPage, kStep - kPage);
   }
-  ~Decoys() {
-    for (size_t at = 0; at < kBytes; at += 4 * kPage) munmap(p_ + at, kPage);
+  ~OtherGaps() {
+    for (size_t at = 0; at < kBytes; at += kStep) munmap(p_ + at, kPage);
+    if (wall_ != MAP_FAILED) munmap(wall_, kPage);
   }
-  Decoys(const Decoys&) = delete;
-  Decoys& operator=(const Decoys&) = delete;
+  OtherGaps(const OtherGaps&) = delete;
+  OtherGaps& operator=(const OtherGaps&) = delete;
+  void wall_below(char* mapping) {  // failed: somebody is there already
+    wall_ = mmap(mapping - kPage, kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  }
 
  private:
-  static constexpr size_t kBytes = size_t{1} << 21;  // less than any mapping takes while it is placed
+  static constexpr size_t kBytes = size_t{1} << 21, kStep = 16 * kPage;  // less than any mapping takes while it is placed
   char* p_;
+  void* wall_ = MAP_FAILED;
 };
 
 // A file of 64 pages, page k full of k + 1, and all of it mapped with every page touched.
 struct Mapped {
   test::RealManager m;
-  Decoys decoys;
+  OtherGaps gaps;
   pmfs_volume* v;
   int fd;
   char* p;
@@ -60,6 +66,7 @@ struct Mapped {
       REQUIRE(pmfs_append(fd, page.data(), kPage) == kPage);
     }
     p = map(nullptr, MAP_SHARED);
+    gaps.wall_below(p);
     for (size_t k = 0; k < kPages; ++k) CHECK(at(k) == static_cast<char>(k + 1));
   }
   ~Mapped() {
