@@ -17,7 +17,13 @@ void Ballast::make() {
 
 transaction::logs Ballast::logs() const {
   LogMedia* l = m_.pop.direct(m_.root->logs);
-  return {l->snapshots, l->intents, sizeof(l->snapshots), sizeof(l->intents), kNodeBytes};
+  return {l->snapshots, l->intents, sizeof(l->snapshots), sizeof(l->intents), 0};
+}
+
+transaction::logs Ballast::reserve() const {
+  transaction::logs l = logs();
+  l.min_allocation = kNodeBytes;
+  return l;
 }
 
 void Ballast::release() {
@@ -32,7 +38,7 @@ void Ballast::release() {
         }
         m_.root->ballast_count = 0;
       },
-      logs());
+      reserve());
   reopen_runs();
 }
 
@@ -46,7 +52,7 @@ void Ballast::reopen_runs() {
         [&] {
           for (;;) make_persistent<BallastMedia>();
         },
-        logs());
+        reserve());
   } catch (const PoolFull&) {
   }
 }
@@ -61,7 +67,7 @@ void Ballast::refill() {
           [&] {
             for (uint64_t i = 0; i < batch && !full(); ++i) add();
           },
-          logs());
+          reserve());
     } catch (const PoolFull&) {
       batch /= 2;
     }

@@ -23,7 +23,8 @@ class Ballast {
   bool low() const { return m_.root->ballast_count < kLeast; }
   void release();  // own transaction: all of it back to the heap
   void refill();   // own transactions, as far as the heap has room
-  transaction::logs logs() const;
+  transaction::logs logs() const;     // for an operation
+  transaction::logs reserve() const;  // for one that is to get the ballast's places
 
  private:
   void add();

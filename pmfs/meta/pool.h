@@ -121,12 +121,13 @@ void punch_zeros(const std::filesystem::path& path);
 
 struct LogFull {};  // of a short transaction; not an Error: nobody but run() is to catch it
 
-// Memory of the pool, lent to one transaction so that it allocates none for its logs.
+// Memory of the pool, lent to one of libpmemobj's transactions so that it allocates none for its logs. What libpmemobj allocates
+// for them, it keeps until the pool is opened again, and gives back then without taking it off allocated_bytes().
 struct lent_logs {
   void* snapshots = nullptr;
   void* intents = nullptr;
   size_t snapshots_bytes = 0, intents_bytes = 0;
-  size_t min_allocation = 0;  // round allocations up to this: one size class, the one of the reserve
+  size_t min_allocation = 0;  // not 0: a long one at once, and allocations rounded up to this: the size class of the reserve
 };
 
 class transaction {
@@ -138,7 +139,7 @@ class transaction {
   // the short log, or needs more memory than there is, is undone and run again, as one of libpmemobj's.
   template <class F>
   static void run(pool_base& pop, F&& f, const logs& l = {}) {
-    if (l.snapshots == nullptr && run_short(pop, f)) return;
+    if (l.min_allocation == 0 && run_short(pop, f)) return;
     begin(pop, l);
     try {
       f();

@@ -97,12 +97,12 @@ class StoreImpl final : public Store {
       f();
     };
     try {
-      transaction::run(m_.pop, body);
+      transaction::run(m_.pop, body, ballast_.logs());
     } catch (const PoolFull&) {
       // Not full yet if the heap only had to look again (see Ballast::reopen_runs).
-      if (kind == Kind::kGrow) return transaction::run(m_.pop, body);
+      if (kind == Kind::kGrow) return transaction::run(m_.pop, body, ballast_.logs());
       ballast_.release();
-      transaction::run(m_.pop, body, ballast_.logs());
+      transaction::run(m_.pop, body, ballast_.reserve());
       ballast_.refill();
     }
   }
