@@ -5,6 +5,8 @@
 #include <fstream>
 #include <optional>
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 
 #include "pmfs/base/pause.h"
@@ -26,8 +28,16 @@ uint64_t pool() {
   return n;
 }
 
+// The pool is the machine's, and another of these tests may run beside this one: it waits.
+UniqueFd pool_lock() {
+  UniqueFd fd(::open("/sys/kernel/mm/hugepages", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd) ::flock(fd.get(), LOCK_EX);
+  return fd;
+}
+
 // The pool has kPages more pages and DIR is a hugetlbfs, as long as this lives; what the fixture makes has its data there.
 struct Huge {
+  UniqueFd lock = pool_lock();  // first: the others are what it keeps
   TempDir dir;
   uint64_t before = pool();
   std::string why;  // it could not be had
