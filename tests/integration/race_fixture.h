@@ -10,12 +10,16 @@
 
 namespace pmfs::test {
 
-// Under each scheme: does f(name) say that P1 was violated? It must under `caught` and under no other.
+// Under each scheme: does f(name) say that P1 was violated? It must under `caught` and under no other. A few times at most, for
+// what fault-around adds is no promise: the kernel ends it (EAGAIN) while it migrates pages, and the page in question may be left out.
 template <class F>
 void under_every_scheme(std::initializer_list<std::string_view> caught, F&& f) {
   for (const exclusion::SchemeInfo& s : exclusion::schemes()) {
     INFO(s.name);
-    CHECK(f(s.name) == (std::find(caught.begin(), caught.end(), s.name) != caught.end()));
+    const bool expected = std::find(caught.begin(), caught.end(), s.name) != caught.end();
+    bool violated = f(s.name);
+    for (int again = 0; expected && !violated && again < 3; ++again) violated = f(s.name);
+    CHECK(violated == expected);
   }
 }
 
@@ -48,7 +52,8 @@ bool race(R& r, const char* point, const std::string& access, const std::string&
   r.a->cmd("wait 1");
   CHECK(r.b->cmd("wait 1") == "ok");
   const bool violated = r.m.p1_violations(*r.a) > 0;
-  CHECK(waited == !violated);
+  CHECK_FALSE((waited && violated));
+  if (r.m.volume().scheme().sound) CHECK(waited);
   return violated;
 }
 
