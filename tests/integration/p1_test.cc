@@ -37,8 +37,8 @@ void under_every_sound_scheme(F&& f) {
   }
 }
 
-bool fault_against(std::string_view scheme, const char* point, const std::string& access, const std::string& op,
-                   const std::string& before = "") {
+std::optional<bool> fault_against(std::string_view scheme, const char* point, const std::string& access, const std::string& op,
+                                  const std::string& before = "") {
   Race r(scheme);
   if (!before.empty()) r.a->ok(before);
   return race(r, point, access, op);

@@ -231,7 +231,7 @@ TEST_CASE("units: acked, the death of a client is an answer", "[units][acked]") 
 
 namespace {
 
-bool gated_fault_against(std::string_view scheme, const char* point, const std::string& access, const std::string& op) {
+std::optional<bool> gated_fault_against(std::string_view scheme, const char* point, const std::string& access, const std::string& op) {
   Pair p(with_scheme(scheme), true);
   return race(p, point, access, op);
 }
